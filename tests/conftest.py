@@ -1,0 +1,78 @@
+"""What several rooms' tests share: the tiny model as GGUF, and the real engine that serves it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import hypothesis
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from fleetbench.engine.protocol import Session
+
+hypothesis.settings.register_profile("fleetbench", deadline=None)
+hypothesis.settings.load_profile("fleetbench")
+
+
+@pytest.fixture(scope="session")
+def artifact_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of checkpoints for the whole session: each is made once."""
+    return tmp_path_factory.mktemp("artifacts")
+
+
+@pytest.fixture(scope="session")
+def gguf(artifact_cache: Path) -> Callable[[str, str], Path]:
+    """The GGUF file of an embedded model in a weight format."""
+    from fleetbench.artifact import build, source  # noqa: PLC0415  pure tests need not load it
+    from fleetbench.artifact.types import ArtifactOrder  # noqa: PLC0415  as above
+
+    def make(model: str, weights: str) -> Path:
+        order = ArtifactOrder(
+            artifact_id=hashlib.sha256(f"{model} {weights}".encode()).hexdigest()[:16],
+            model=model,
+            model_path=None,
+            model_digest=source.inspect(model, None).digest,
+            weights=weights,
+        )
+        return build.ensure(order, artifact_cache).path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(gguf: Callable[[str, str], Path]) -> Path:
+    """The trained tiny model, F16."""
+    return gguf("tiny", "f16")
+
+
+@pytest.fixture(scope="session")
+def tiny_session(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    """A llama.cpp that serves the tiny model as `tiny`: 4 slots of 1,024 tokens, one thread."""
+    from fleetbench.engine import lease, protocol, registry  # noqa: PLC0415  as above
+    from fleetbench.matrix.types import KvFormat  # noqa: PLC0415  as above
+
+    spec = protocol.LaunchSpec(
+        engine="llamacpp",
+        model_path=tiny_gguf,
+        model_name="tiny",
+        kv=KvFormat(),
+        weights="f16",
+        slots=4,
+        context_tok=1024,
+        threads=1,
+        seed=0,
+        log=tmp_path_factory.mktemp("engine") / "engine.log",
+        timeout_s=60,
+    )
+    with registry.engine("llamacpp").launch(spec, lease.new_lease("tests")) as session:
+        yield session
+
+
+@pytest.fixture(scope="session")
+def tiny_url(tiny_session: Session) -> str:
+    """The base URL of `tiny_session`."""
+    return tiny_session.receipt.base_url
