@@ -1,0 +1,184 @@
+"""Matrix to cells: pure, deterministic, one pass."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fleetbench.catalog import lookup
+from fleetbench.matrix import identity
+from fleetbench.matrix.document import dotted
+from fleetbench.matrix.types import Cell, EngineInfo, LoadPoint, Matrix, ModelInfo, ModelSpec, QualityPoint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from fleetbench.matrix.document import Lines, Loc
+    from fleetbench.matrix.types import Exclusion
+
+MAX_CELLS = 1_000_000
+NOT_FOUND = "not found"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expansion:
+    """Cells to plan, and those that the author ruled out, each with the exclusion that did it."""
+
+    cells: tuple[Cell, ...]
+    excluded: tuple[tuple[Cell, Exclusion], ...]
+
+
+def count(matrix: Matrix) -> int:
+    """How many cells `expand` gives at most: exactly so many where every model knows the quality suite."""
+    launches = len(matrix.recipes) * len(matrix.engines) * len(matrix.hardware) * len(matrix.parallel)
+    speed = sum("speed" in model.measure for model in matrix.models) * len(matrix.load)
+    quality = sum("quality" in model.measure for model in matrix.models) if matrix.quality else 0
+    return launches * (speed + quality)
+
+
+def expand(matrix: Matrix, models: Mapping[str, ModelInfo], engines: Mapping[str, EngineInfo]) -> Expansion:
+    """Every cell, by model, engine, hardware, parallel and recipe as the file orders them; quality after speed.
+
+    Args:
+        matrix: a validated matrix.
+        models: what was found of each model, by its name in the matrix.
+        engines: what was found of each engine; one that is missing gets the version `not found`, so that its
+            cells exist and can be refused.
+
+    Raises:
+        KeyError: a model of the matrix is missing in `models`.
+    """
+    cells: list[Cell] = []
+    excluded: list[tuple[Cell, Exclusion]] = []
+    rules = [(rule, _values(rule)) for rule in matrix.exclude]
+    for cell in _cells(matrix, models, engines):
+        axes = _axes(cell) if rules else {}
+        rule = next((rule for rule, values in rules if _matches(values, axes)), None)
+        if rule is None:
+            cells.append(cell)
+        else:
+            excluded.append((cell, rule))
+    return Expansion(cells=tuple(cells), excluded=tuple(excluded))
+
+
+def _cells(matrix: Matrix, models: Mapping[str, ModelInfo], engines: Mapping[str, EngineInfo]) -> Iterator[Cell]:
+    for spec in matrix.models:
+        model = models[spec.name]
+        works = _works(matrix, spec, model)
+        for name in matrix.engines:
+            engine = engines.get(name) or EngineInfo(name=name, version=NOT_FOUND, toolchain=NOT_FOUND)
+            artifacts = {
+                recipe.name: identity.artifact_id(model.digest, recipe, engine.toolchain) for recipe in matrix.recipes
+            }
+            points = itertools.product(matrix.hardware, matrix.parallel, matrix.recipes, works)
+            for hardware, parallel, recipe, work in points:
+                yield Cell(
+                    cell_id=identity.cell_id(
+                        artifact_id=artifacts[recipe.name],
+                        recipe=recipe,
+                        engine=engine,
+                        hardware=hardware,
+                        parallel=parallel,
+                        work=work,
+                        seed=matrix.seed,
+                    ),
+                    model=model,
+                    recipe=recipe,
+                    engine=engine,
+                    hardware=hardware,
+                    parallel=parallel,
+                    work=work,
+                    artifact_id=artifacts[recipe.name],
+                    seed=matrix.seed,
+                    reference=recipe.name == matrix.reference,
+                )
+
+
+def _works(matrix: Matrix, spec: ModelSpec, model: ModelInfo) -> tuple[LoadPoint | QualityPoint, ...]:
+    works: list[LoadPoint | QualityPoint] = list(matrix.load) if "speed" in spec.measure else []
+    if matrix.quality is not None and "quality" in spec.measure and matrix.quality.suite in model.suites:
+        suite = lookup.suite_info(matrix.quality.suite)
+        version = suite.version if suite else "unknown"
+        works.append(QualityPoint(suite=matrix.quality.suite, version=version, items=matrix.quality.items))
+    return tuple(works)
+
+
+def _values(rule: Exclusion) -> dict[str, set[str]]:
+    """An axis that stands in `match` several times matches by any of its values."""
+    values: dict[str, set[str]] = {}
+    for axis, value in rule.match:
+        values.setdefault(axis, set()).add(value)
+    return values
+
+
+def _matches(values: dict[str, set[str]], axes: dict[str, str]) -> bool:
+    return all(axes.get(axis) in allowed for axis, allowed in values.items())
+
+
+def _axes(cell: Cell) -> dict[str, str]:
+    recipe, parallel, work = cell.recipe, cell.parallel, cell.work
+    axes = {
+        "model": cell.model.name,
+        "recipe": recipe.name,
+        "weights": recipe.weights,
+        "activations": recipe.activations,
+        "kv": str(recipe.kv),
+        "kv_k": recipe.kv.k,
+        "kv_v": recipe.kv.v,
+        "attention": recipe.attention,
+        "method": recipe.method,
+        "engine": cell.engine.name,
+        "hardware": cell.hardware,
+        "tp": str(parallel.tp),
+        "pp": str(parallel.pp),
+        "dp": str(parallel.dp),
+    }
+    if isinstance(work, QualityPoint):
+        return {**axes, "suite": work.suite}
+    axes |= {"context": str(work.context_tok), "output": str(work.output_tok)}
+    if work.batch is not None:
+        axes["batch"] = str(work.batch)
+    if work.rate is not None:
+        axes["rate"] = f"{work.rate:g}"
+    return axes
+
+
+def check_axes(matrix: Matrix, models: Mapping[str, ModelInfo], lines: Lines | None = None) -> tuple[str, ...]:
+    """Axis values that no cell can satisfy, one mistake each; with `lines`, each begins with its file and line."""
+    found = [*_too_long(matrix, models), *_unmeasurable(matrix, models)]
+    if lines is not None:
+        return tuple(lines.mistake(loc, why) for loc, why in found)
+    return tuple(f"{dotted(loc)}: {why}" for loc, why in found)
+
+
+def _too_long(matrix: Matrix, models: Mapping[str, ModelInfo]) -> Iterator[tuple[Loc, str]]:
+    limits = {spec.name: models[spec.name].max_context_tok for spec in matrix.models if "speed" in spec.measure}
+    if not limits or not matrix.load:
+        return
+    longest = max(limits, key=lambda name: limits[name])
+    contexts = list(dict.fromkeys(point.context_tok for point in matrix.load))
+    outputs = list(dict.fromkeys(point.output_tok for point in matrix.load))
+    limit = f"more than the {limits[longest]} of {longest}, the model with the longest context (make it shorter)"
+    for index, context in enumerate(contexts):
+        if (total := context + min(outputs)) > limits[longest]:
+            why = f"{context} tokens and at least {min(outputs)} of output are {total}, {limit}"
+            yield ("load", "context", index), why
+    for index, output in enumerate(outputs):
+        if (total := output + min(contexts)) > limits[longest]:
+            why = f"{output} tokens after at least {min(contexts)} of prompt are {total}, {limit}"
+            yield ("load", "output", index), why
+
+
+def _unmeasurable(matrix: Matrix, models: Mapping[str, ModelInfo]) -> Iterator[tuple[Loc, str]]:
+    if matrix.quality is None:
+        return
+    suite = matrix.quality.suite
+    asked = [(index, spec) for index, spec in enumerate(matrix.models) if "quality" in spec.measure]
+    for index, spec in asked:
+        info = models[spec.name]
+        if suite not in info.suites and spec.measure == ("quality",):
+            why = "its weights are random" if info.random_weights else f"it does not know the suite {suite}"
+            yield ("models", index), f"{spec.name} has no quality to measure: {why} (measure speed, or remove it)"
+    if asked and not any(suite in models[spec.name].suites for _, spec in asked):
+        yield ("quality", "suite"), f"no model that measures quality knows the suite {suite} (add one that does)"

@@ -1,0 +1,167 @@
+"""Field types of the matrix file: each with its check, its sentence, and its JSON Schema."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError, core_schema
+
+from fleetbench.catalog import lookup
+from fleetbench.matrix.document import show
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+
+T = TypeVar("T")
+INT32 = 2**31 - 1
+_DURATION = re.compile(r"(?:(\d{1,6}(?:\.\d{1,6})?)h)?(?:(\d{1,6}(?:\.\d{1,6})?)m)?(?:(\d{1,9}(?:\.\d{1,6})?)s)?\Z")
+
+
+class OneOrMany:
+    """A scalar stands for a list of one."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_before_validator_function(_as_list, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        array = handler(schema)
+        return {"anyOf": [array["items"], array]}
+
+
+class Short:
+    """A word stands for a mapping; `spell` writes it out."""
+
+    def __init__(self, spell: Callable[[str], dict[str, Any]]) -> None:
+        self.spell = spell
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_before_validator_function(self._expand, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string"}, handler(schema)]}
+
+    def _expand(self, value: Any) -> Any:
+        return self.spell(value) if isinstance(value, str) else value
+
+
+class _Known:
+    """A word out of the catalog."""
+
+    def __init__(self, what: str, names: Callable[[], tuple[str, ...]]) -> None:
+        self.what, self.names = what, names
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {**handler(schema), "enum": list(self.names())}
+
+    def _check(self, name: str) -> str:
+        if name not in self.names():
+            raise PydanticCustomError("unknown", "{why}", {"why": unknown(self.what, name, self.names())})
+        return name
+
+
+class _Seconds:
+    """`10m`, `90s`, `1h30m`, or a number of seconds."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_before_validator_function(_seconds, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string", "pattern": "^([0-9.]+h)?([0-9.]+m)?([0-9.]+s)?$"}, handler(schema)]}
+
+
+def unknown(what: str, name: str, names: tuple[str, ...]) -> str:
+    near = lookup.nearest(name, names)
+    remedy = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
+    return f"{show(name)} is no known {what} ({remedy})"
+
+
+def _as_list(value: Any) -> Any:
+    return value if value is None or isinstance(value, list) else [value]
+
+
+def _seconds(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    match = _DURATION.match(value)
+    if not value or match is None:
+        raise PydanticCustomError("duration", "must be a duration (write 90s, 10m or 1h30m)")
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return hours * 3600 + minutes * 60 + seconds
+
+
+def model_name(name: str) -> str:
+    if "/" in name:
+        why = f"{show(name)} is a hub id, which this version does not fetch (download it, then write {{name, path}})"
+        raise PydanticCustomError("hub", "{why}", {"why": why})
+    return _name(name)
+
+
+def _name(name: str) -> str:
+    if not re.match(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}\Z", name):
+        why = f"{show(name)} is no name (1 to 64 letters, digits, and . _ + - after the first)"
+        raise PydanticCustomError("name", "{why}", {"why": why})
+    return name
+
+
+def _text(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError("empty", "is empty (write a sentence)")
+    return text
+
+
+def _axis_value(value: Any) -> str:
+    """A value as `Exclusion` holds it: text; 2.0 is 2."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise PydanticCustomError("axis_value", "must be a word or a number")
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def spell_model(word: str) -> dict[str, Any]:
+    if word.startswith((".", "/", "~")):
+        return {"name": word.rstrip("/").rsplit("/", 1)[-1], "path": word}
+    return {"name": word}
+
+
+def spell_recipe(word: str) -> dict[str, Any]:
+    return {"name": word, "weights": word}
+
+
+def spell_kv(word: str) -> dict[str, Any]:
+    return {"k": word, "v": word}
+
+
+Many = Annotated[list[T], Field(min_length=1), OneOrMany()]
+Name = Annotated[str, AfterValidator(_name)]
+Sentence = Annotated[str, Field(max_length=2000), AfterValidator(_text)]
+Label = Annotated[str, Field(max_length=200), AfterValidator(_text)]
+Count = Annotated[int, Field(ge=1, le=INT32)]
+Degree = Annotated[int, Field(ge=1, le=4096)]
+Positive = Annotated[float, Field(gt=0, le=1e9)]
+Seconds = Annotated[float, Field(gt=0, le=1e7), _Seconds()]
+Weights = Annotated[str, _Known("weight format", lambda: lookup.format_names("weights"))]
+Activations = Annotated[str, _Known("activation format", lambda: lookup.format_names("activations"))]
+Kv = Annotated[str, _Known("KV format", lambda: lookup.format_names("kv"))]
+Attention = Annotated[str, _Known("attention format", lambda: lookup.format_names("attention"))]
+Method = Annotated[str, _Known("method", lookup.method_names)]
+Engine = Annotated[str, _Known("engine", lookup.engine_names)]
+Hardware = Annotated[str, _Known("hardware", lookup.hardware_names)]
+Suite = Annotated[str, _Known("quality suite", lookup.suite_names)]
+AxisValue = Annotated[Any, AfterValidator(_axis_value), WithJsonSchema({"type": ["string", "number"]})]

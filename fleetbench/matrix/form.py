@@ -1,0 +1,183 @@
+"""The matrix file as a person writes it: keys, types and bounds, each with its description for editors."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from fleetbench.matrix.fields import (
+    INT32,
+    Activations,
+    Attention,
+    AxisValue,
+    Count,
+    Degree,
+    Engine,
+    Hardware,
+    Kv,
+    Label,
+    Many,
+    Method,
+    Name,
+    OneOrMany,
+    Positive,
+    Seconds,
+    Sentence,
+    Short,
+    Suite,
+    Weights,
+    model_name,
+    spell_kv,
+    spell_model,
+    spell_recipe,
+)
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+
+class ModelForm(_Form):
+    """A model: an embedded one by its name, or a folder in Hugging Face layout by its path."""
+
+    name: Annotated[str, AfterValidator(model_name)]
+    path: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    measure: Many[Literal["speed", "quality"]] | None = None
+
+
+class KvForm(_Form):
+    """Formats of the attention cache, keys and values apart."""
+
+    k: Kv = "f16"
+    v: Kv = "f16"
+
+
+class RecipeForm(_Form):
+    """A named set of formats, and what makes the weights."""
+
+    name: Name
+    weights: Weights
+    activations: Activations = "f16"
+    kv: Annotated[KvForm, Short(spell_kv)] = KvForm()
+    attention: Attention = "auto"
+    method: Method = "rtn"
+    group_size: Count | None = None
+    calibration: Label | None = None
+    protect: Annotated[list[Label], OneOrMany()] = []
+
+
+class ParallelForm(_Form):
+    """Degrees of parallelism; lists multiply."""
+
+    tp: Many[Degree] = [1]
+    pp: Many[Degree] = [1]
+    dp: Many[Degree] = [1]
+
+
+class LoadForm(_Form):
+    """What is asked of a running engine; lists multiply."""
+
+    batch: Annotated[Many[Count] | None, Field(description="requests in flight, held constant")] = None
+    rate: Annotated[Many[Positive] | None, Field(description="requests started per second")] = None
+    arrivals: Annotated[Literal["constant", "poisson"] | None, Field(description="only with rate")] = None
+    context: Annotated[Many[Count], Field(description="prompt tokens, exact")]
+    output: Annotated[Many[Count], Field(description="output tokens, exact")]
+    requests: Annotated[Count, Field(description="measured requests of a trial, at least the batch")] = 8
+    warmup: Annotated[int, Field(ge=0, le=INT32, description="requests before them")] = 1
+
+
+class QualityForm(_Form):
+    """The suite that quality is measured by; `items` of each category."""
+
+    suite: Suite
+    items: Annotated[int, Field(ge=1, le=1_000_000)] = 300
+
+
+class SloForm(_Form):
+    """Latencies that a recipe has to keep, milliseconds."""
+
+    ttft_p99_ms: Positive | None = None
+    itl_p99_ms: Positive | None = None
+
+
+class LimitsForm(_Form):
+    """When a launch or a trial is given up, and what a run may cost."""
+
+    launch: Seconds = 600.0
+    trial: Seconds = 900.0
+    cost_usd: Positive | None = None
+
+
+class ExcludeForm(_Form):
+    """Cells that are ruled out: every axis named must match, by any of its values."""
+
+    model: Many[AxisValue] | None = None
+    recipe: Many[AxisValue] | None = None
+    weights: Many[AxisValue] | None = None
+    activations: Many[AxisValue] | None = None
+    kv: Many[AxisValue] | None = None
+    kv_k: Many[AxisValue] | None = None
+    kv_v: Many[AxisValue] | None = None
+    attention: Many[AxisValue] | None = None
+    method: Many[AxisValue] | None = None
+    engine: Many[AxisValue] | None = None
+    hardware: Many[AxisValue] | None = None
+    tp: Many[AxisValue] | None = None
+    pp: Many[AxisValue] | None = None
+    dp: Many[AxisValue] | None = None
+    batch: Many[AxisValue] | None = None
+    rate: Many[AxisValue] | None = None
+    context: Many[AxisValue] | None = None
+    output: Many[AxisValue] | None = None
+    suite: Many[AxisValue] | None = None
+    because: Sentence
+
+
+class MatrixForm(_Form):
+    """A benchmark matrix: models x recipes x engines x hardware x parallel x load."""
+
+    name: Name
+    analysis: Annotated[Sentence, Field(description="the question that this matrix answers")]
+    models: Many[Annotated[ModelForm, Short(spell_model)]]
+    engines: Many[Engine]
+    hardware: Many[Hardware] = ["local"]
+    parallel: Many[ParallelForm] = [ParallelForm()]
+    reference: Annotated[Name, Field(description="the recipe that speed-up and parity are relative to")]
+    recipes: Many[Annotated[RecipeForm, Short(spell_recipe)]]
+    load: LoadForm | None = None
+    repeats: Annotated[int, Field(ge=1, le=10_000)] = 1
+    seed: Annotated[int, Field(ge=0, le=2**53)] = 0
+    quality: QualityForm | None = None
+    slo: SloForm = SloForm()
+    limits: LimitsForm = LimitsForm()
+    exclude: Annotated[list[ExcludeForm], OneOrMany()] = []
+
+
+FORMS: dict[tuple[str, ...], type[BaseModel]] = {
+    (): MatrixForm,
+    ("models",): ModelForm,
+    ("recipes",): RecipeForm,
+    ("recipes", "kv"): KvForm,
+    ("parallel",): ParallelForm,
+    ("load",): LoadForm,
+    ("quality",): QualityForm,
+    ("slo",): SloForm,
+    ("limits",): LimitsForm,
+    ("exclude",): ExcludeForm,
+}
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a matrix file, for editors."""
+    schema = _no_null(MatrixForm.model_json_schema(mode="validation"))
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "fleetbench matrix"}
+
+
+def _no_null(schema: Any) -> Any:
+    """A key may be left out, but not left empty: null goes from every alternative and default."""
+    if isinstance(schema, list):
+        return [_no_null(part) for part in schema if part != {"type": "null"}]
+    if not isinstance(schema, dict):
+        return schema
+    return {key: _no_null(part) for key, part in schema.items() if (key, part) != ("default", None)}
