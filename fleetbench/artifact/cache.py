@@ -1,0 +1,154 @@
+"""The folder of made artifacts: found by id, published whole or not at all, made by one process at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from fleetbench.artifact.types import Artifact, ArtifactError
+
+MODEL, MANIFEST = "model.gguf", "manifest.json"
+_LOCKS, _STAGING = ".locks", ".staging"
+_SAFE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What an artifact was made of and by, and what came out; `build_s` is how long that took."""
+
+    artifact_id: str
+    model: str
+    model_digest: str
+    weights: str
+    method: str
+    toolchain: str
+    sha256: str
+    bytes: int
+    build_s: float
+
+
+def default_cache(environment: Mapping[str, str] = os.environ) -> Path:
+    """$FLEETBENCH_CACHE, else fleetbench/ in $XDG_CACHE_HOME, else ~/.cache/fleetbench."""
+    own = environment.get("FLEETBENCH_CACHE")
+    if own:
+        return Path(own)
+    shared = environment.get("XDG_CACHE_HOME")
+    return (Path(shared) if shared else Path.home() / ".cache") / "fleetbench"
+
+
+def find(cache: Path, artifact_id: str) -> Artifact | None:
+    """The artifact, if it is there and as large as its manifest says."""
+    folder = _place(cache, artifact_id)
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        size = (folder / MODEL).stat().st_size
+    except (OSError, ValueError, RecursionError):
+        return None
+    match manifest:
+        case {"artifact_id": known, "bytes": int(wanted), "sha256": str(sha256)} if (known, wanted) == (
+            artifact_id,
+            size,
+        ):
+            return Artifact(artifact_id=artifact_id, path=folder / MODEL, bytes=size, sha256=sha256, build_s=None)
+        case _:
+            return None
+
+
+@contextmanager
+def making(cache: Path, artifact_id: str) -> Iterator[Path]:
+    """The right to make `artifact_id`, and an empty folder to make it in.
+
+    Waits while another process or thread makes the same one; a process that dies gives its right back, and
+    the next one removes what it left. The folder is gone afterwards unless it was published.
+
+    Raises:
+        ArtifactError: the cache cannot be written.
+    """
+    place = _place(cache, artifact_id)
+    try:
+        (cache / _LOCKS).mkdir(parents=True, exist_ok=True)
+        (cache / _STAGING).mkdir(exist_ok=True)
+        lock = os.open(cache / _LOCKS / place.name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise unwritable(cache, error) from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for leftover in (cache / _STAGING).glob(f"{place.name}.*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            folder = Path(tempfile.mkdtemp(prefix=f"{place.name}.", dir=cache / _STAGING))
+        except OSError as error:
+            raise unwritable(cache, error) from error
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(lock)
+
+
+def publish(cache: Path, folder: Path, manifest: Manifest) -> Artifact:
+    """Put a made folder into its place, durable and whole; a broken one there gives way.
+
+    Raises:
+        OSError: no room, no rights.
+    """
+    text = json.dumps(asdict(manifest), indent=1, sort_keys=True)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    folder.chmod(0o755)
+    for path in (folder / MODEL, folder / MANIFEST, folder):
+        sync(path)
+    place = _place(cache, manifest.artifact_id)
+    if place.exists():
+        aside = folder.with_name(f"{folder.name}.old")
+        place.rename(aside)
+        folder.rename(place)
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        folder.rename(place)
+    sync(cache)
+    return Artifact(
+        artifact_id=manifest.artifact_id,
+        path=place / MODEL,
+        bytes=manifest.bytes,
+        sha256=manifest.sha256,
+        build_s=manifest.build_s,
+    )
+
+
+def unwritable(cache: Path, error: OSError) -> ArtifactError:
+    """The sentence for a cache that refused a write."""
+    why = error.strerror or str(error)
+    return ArtifactError(
+        f"the artifact cache {cache} cannot be written: {why}{_room(cache)}; "
+        "make room or set FLEETBENCH_CACHE to another folder"
+    )
+
+
+def sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _place(cache: Path, artifact_id: str) -> Path:
+    if not _SAFE_ID.fullmatch(artifact_id):
+        raise ValueError(f"not an artifact id: {artifact_id!r}")
+    return cache / artifact_id
+
+
+def _room(cache: Path) -> str:
+    try:
+        return f" ({shutil.disk_usage(cache).free / 1e6:.0f} MB free)"
+    except OSError:
+        return ""
