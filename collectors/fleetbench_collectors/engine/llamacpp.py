@@ -1,0 +1,70 @@
+"""llama.cpp's `/metrics` (Prometheus text) under names that other engines share."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from fleetbench_collectors.tables import ENGINE_METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CANONICAL: Mapping[str, str] = {
+    "llamacpp:prompt_tokens_total": "prompt_tok_total",
+    "llamacpp:prompt_tokens_cached_total": "prompt_cached_tok_total",
+    "llamacpp:prompt_seconds_total": "prefill_s_total",
+    "llamacpp:tokens_predicted_total": "output_tok_total",
+    "llamacpp:tokens_predicted_seconds_total": "decode_s_total",
+    "llamacpp:n_decode_total": "decode_steps_total",
+    "llamacpp:n_tokens_max": "sequence_max_tok",
+    "llamacpp:prompt_tokens_seconds": "prefill_tok_s",
+    "llamacpp:predicted_tokens_seconds": "decode_tok_s",
+    "llamacpp:requests_processing": "requests_running",
+    "llamacpp:requests_deferred": "requests_waiting",
+    "llamacpp:n_busy_slots_per_decode": "batch_mean",
+    "llamacpp:kv_cache_usage_ratio": "kv_usage_ratio",
+    "llamacpp:kv_cache_tokens": "kv_used_tok",
+    "llamacpp:spec_decode_num_draft_tokens_total": "draft_tok_total",
+    "llamacpp:spec_decode_num_accepted_tokens_total": "draft_accepted_tok_total",
+    "llamacpp:spec_decode_num_drafts_total": "draft_steps_total",
+}
+
+_SAMPLE = re.compile(
+    r"(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)"
+    r"(?P<labels>\{(?:[^\"}]|\"(?:[^\"\\]|\\.)*\")*\})?"
+    r"[ \t]+(?P<value>\S+)(?:[ \t]+-?\d+)?[ \t]*"
+)
+
+
+def values(text: str) -> list[tuple[str, float]]:
+    """(name, value) of every sample, in the engine's order; what is not a finite number is left out.
+
+    A name that is not mapped stays the engine's own; labels stay behind the name.
+    """
+    found = []
+    for line in text.splitlines():
+        sample = _SAMPLE.fullmatch(line)
+        value = None if sample is None else _number(sample["value"])
+        if sample is not None and value is not None:
+            name = CANONICAL.get(sample["name"], sample["name"])
+            found.append((name + (sample["labels"] or ""), value))
+    return found
+
+
+def table(text: str, *, run_id: str, trial_id: str, attempt: int, at_ns: int, phase: str) -> pa.Table:
+    """Rows of `tables.ENGINE_METRICS`; `at_ns` is ns since the trial's clock pair, `phase` before or after."""
+    key = {"run_id": run_id, "trial_id": trial_id, "attempt": attempt, "at_ns": at_ns, "phase": phase}
+    rows = [{**key, "name": name, "value": value} for name, value in values(text)]
+    return pa.Table.from_pylist(rows, schema=ENGINE_METRICS)
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleetbench_collectors import tables
+from fleetbench_collectors.engine import llamacpp
+
+if TYPE_CHECKING:
+    from fleetbench.engine.protocol import Session
+
+TEXT = """\
+# HELP llamacpp:prompt_tokens_total Number of prompt tokens processed, excluding cached tokens
+# TYPE llamacpp:prompt_tokens_total counter
+llamacpp:prompt_tokens_total 16
+llamacpp:prompt_seconds_total 0.045603
+llamacpp:something_new{slot="0",why="a } and a \\" in it"} 3 1795262619000
+llamacpp:prompt_tokens_seconds nan
+vllm:unmapped 1e3
+
+broken line here
+llamacpp:requests_processing
+"""
+
+
+def test_mapped_names_are_canonical_and_others_stay_the_engines_own() -> None:
+    assert llamacpp.values(TEXT) == [
+        ("prompt_tok_total", 16.0),
+        ("prefill_s_total", 0.045603),
+        ('llamacpp:something_new{slot="0",why="a } and a \\" in it"}', 3.0),
+        ("vllm:unmapped", 1000.0),
+    ]
+
+
+def test_a_table_has_the_schema_and_the_trials_key() -> None:
+    table = llamacpp.table(TEXT, run_id="r", trial_id="t", attempt=2, at_ns=7, phase="after")
+    assert table.schema.equals(tables.ENGINE_METRICS, check_metadata=True)
+    assert table.num_rows == 4
+    assert set(table["at_ns"].to_pylist()) == {7}
+
+
+@given(st.text())
+def test_any_text_gives_rows_and_no_error(text: str) -> None:
+    assert all(name for name, _ in llamacpp.values(text))
+
+
+@pytest.mark.engine
+def test_every_name_of_the_real_engine_is_mapped(tiny_session: Session) -> None:
+    names = dict(llamacpp.values(tiny_session.metrics_text()))
+    assert names["output_tok_total"] > 0
+    assert [name for name in names if name.startswith("llamacpp:")] == []

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fleetbench_collectors.load import trial
+from fleetbench_collectors.load.spec import SpecError
+from fleetbench_collectors.tables import REQUESTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fleetbench.engine.protocol import Session
+    from tests.collectors.load.conftest import Engine, Turn
+
+    Start = Callable[[Callable[[Turn], None]], Engine]
+
+
+def spec(base_url: str, **more: Any) -> dict[str, Any]:
+    values = {
+        "run_id": "r",
+        "trial_id": "t",
+        "attempt": 1,
+        "base_url": base_url,
+        "model": "m",
+        "batch": 2,
+        "context_tok": 16,
+        "output_tok": 4,
+        "requests": 6,
+        "warmup": 1,
+        "seed": 0,
+        "nonce": "n",
+        "token_ids": {"first": 3, "count": 95},
+        "request_timeout_s": 30,
+        "out": "unused",
+    }
+    return values | more
+
+
+def test_a_trial_gives_a_row_for_every_request_and_the_columns_of_its_trial(engine: Start) -> None:
+    server = engine(lambda turn: turn.answer())
+    result = trial.run(spec(server.url))
+    requests = result["tables"]["requests"]
+    assert requests.schema.equals(REQUESTS, check_metadata=True)
+    rows = requests.to_pylist()
+    assert [row["phase"] for row in rows] == ["warmup"] + ["measure"] * 6
+    assert [row["request"] for row in rows] == list(range(7))
+    assert {(row["outcome"], row["prompt_tok"], row["output_tok"], row["chunks"]) for row in rows} == {("ok", 16, 4, 4)}
+    assert result["summary"]["completed_requests"] == 6
+    assert result["summary"]["itl_n"] == 18
+    start, end = result["window"]
+    assert result["summary"]["clock_mono_ns"] < start < end
+    assert result["summary"]["window_s"] == pytest.approx((end - start) / 1e9)
+
+
+def test_the_engine_gets_what_was_asked_and_never_the_same_prompt(engine: Start) -> None:
+    server = engine(lambda turn: turn.answer())
+    trial.run(spec(server.url))
+    trial.run(spec(server.url, nonce="another"))
+    bodies = [turn.body for turn in server.turns]
+    assert len({tuple(body["prompt"]) for body in bodies}) == len(bodies) == 14
+    for body in bodies:
+        assert len(body.pop("prompt")) == 16
+        assert body == {
+            "model": "m",
+            "max_tokens": 4,
+            "ignore_eos": True,
+            "temperature": 0,
+            "seed": 0,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "cache_prompt": False,
+        }
+
+
+def test_times_agree_with_the_servers_own_stamps(engine: Start) -> None:
+    server = engine(lambda turn: turn.answer())
+    result = trial.run(spec(server.url, batch=1, requests=3, warmup=0))
+    zero_ns = result["summary"]["clock_mono_ns"]
+    for row, turn in zip(result["tables"]["requests"].to_pylist(), server.turns, strict=True):
+        stamps = [row[name] + zero_ns for name in ("start_ns", "first_token_ns", "last_token_ns", "end_ns")]
+        assert all(before <= after for before, after in pairwise(stamps))
+        assert stamps[0] <= turn.sent_ns[0] <= stamps[1]
+        assert turn.sent_ns[3] <= stamps[2]
+        assert sum(row["gaps_us"]) == pytest.approx((stamps[2] - stamps[1]) / 1e3, abs=2)
+
+
+def test_failures_are_rows_and_give_no_numbers(engine: Start) -> None:
+    def script(turn: Turn) -> None:
+        if turn.number % 2:
+            turn.over()
+            turn.send(b"HTTP/1.1 500 Oops\r\nContent-Length: 4\r\n\r\nbang")
+        else:
+            turn.answer()
+
+    server = engine(script)
+    result = trial.run(spec(server.url, batch=1, warmup=0))
+    rows = result["tables"]["requests"].to_pylist()
+    assert [row["outcome"] for row in rows] == ["ok", "http_error"] * 3
+    assert rows[1]["error"] == "HTTP 500: bang"
+    assert (rows[1]["gaps_us"], rows[1]["first_token_ns"]) == (None, None)
+    assert (result["summary"]["completed_requests"], result["summary"]["failed_requests"]) == (3, 3)
+
+
+def test_counts_that_differ_from_what_was_asked_are_kept_as_the_server_said_them(engine: Start) -> None:
+    def script(turn: Turn) -> None:
+        turn.head()
+        turn.token()
+        turn.end(prompt_tok=17, output_tok=1)
+
+    rows = trial.run(spec(engine(script).url))["tables"]["requests"].to_pylist()
+    assert {(row["asked_prompt_tok"], row["prompt_tok"]) for row in rows} == {(16, 17)}
+    assert {(row["asked_output_tok"], row["output_tok"]) for row in rows} == {(4, 1)}
+
+
+def test_an_engine_that_is_gone_gives_a_trial_without_numbers(engine: Start) -> None:
+    server = engine(lambda turn: turn.answer())
+    url = server.url
+    server.stop()
+    result = trial.run(spec(url))
+    assert result["window"] is None
+    assert (result["summary"]["completed_requests"], result["summary"]["failed_requests"]) == (0, 6)
+    assert result["summary"]["output_tok_s"] is None
+
+
+def test_a_broken_specification_starts_nothing() -> None:
+    with pytest.raises(SpecError, match="batch"):
+        trial.run(spec("http://127.0.0.1:1", batch=0))
+
+
+@pytest.mark.engine
+def test_the_real_engine_counts_what_was_asked(tiny_session: Session) -> None:
+    url, model = tiny_session.receipt.base_url, tiny_session.receipt.model_alias
+    result = trial.run(spec(url, model=model, batch=4, requests=8, context_tok=64, output_tok=32, request_timeout_s=60))
+    rows = result["tables"]["requests"].to_pylist()
+    assert [row["error"] for row in rows] == [None] * 9
+    assert {(row["prompt_tok"], row["output_tok"], row["cached_tok"], row["chunks"]) for row in rows} == {
+        (64, 32, 0, 32)
+    }
+    assert result["summary"]["itl_n"] == 8 * 31
+    assert result["summary"]["itl_p99_ms"] is not None
+    assert result["summary"]["output_tok_s"] > 0
