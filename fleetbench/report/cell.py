@@ -1,0 +1,74 @@
+"""One value as text: for people (an em dash for what is missing) and for programs."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import math
+import re
+import unicodedata
+
+MISSING = "—"
+_BREAKS = re.compile(r"\s*[\r\n\t\v\f\u2028\u2029]\s*")
+
+
+def shown(value: object) -> str:  # noqa: PLR0911 - one line a type
+    """For a table: numbers to three or four digits, one line, nothing that a terminal would obey."""
+    match value:
+        case None:
+            return MISSING
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return str(value)
+        case float() | decimal.Decimal():
+            return _number(float(value))
+        case dt.datetime():
+            return value.isoformat(sep=" ", timespec="seconds")
+        case list() | tuple():
+            return ", ".join(shown(part) for part in value)
+        case _:
+            return _plain(str(value))
+
+
+def written(value: object) -> object:  # noqa: PLR0911 - one line a type
+    """For JSON and CSV: as precise as it is; what is no number is missing."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case decimal.Decimal():
+            whole = value.is_finite() and value == value.to_integral_value()
+            return written(int(value) if whole else float(value))
+        case float():
+            return value if math.isfinite(value) else None
+        case dt.date() | dt.time():
+            return value.isoformat()
+        case list() | tuple():
+            return [written(part) for part in value]
+        case dict():
+            return {str(key): written(part) for key, part in value.items()}
+        case bytes():
+            return value.hex()
+        case _:
+            return str(value)
+
+
+def numeric(value: object) -> bool:
+    return isinstance(value, int | float | decimal.Decimal) and not isinstance(value, bool)
+
+
+def _number(value: float) -> str:
+    if not math.isfinite(value):
+        return MISSING
+    size = abs(value)
+    if size == 0:
+        return "0"
+    for least, digits in ((999.95, 0), (9.995, 1), (0.9995, 2), (0.1, 3)):
+        if size >= least:
+            return f"{value:.{digits}f}"
+    return f"{value:.2g}"
+
+
+def _plain(text: str) -> str:
+    one_line = _BREAKS.sub(" ", text)
+    return "".join(c if unicodedata.category(c)[0] != "C" else "�" for c in one_line)

@@ -1,0 +1,148 @@
+"""Quality panels: divergence from the reference and accuracy, of models whose weights were trained."""
+
+from __future__ import annotations
+
+import itertools
+
+import duckdb
+
+from fleetbench.report.query import query
+from fleetbench.report.result import Panel, Result
+
+_SQL = """
+SELECT
+    k.run_id, r.matrix || '/' || r.run AS run, k.model, k.engine, k.engine_version, k.hardware, k.suite,
+    k.recipe, k.kv, k.outcome, k.reason, q.category, q.n, q.correct, q.accuracy, q.low, q.high,
+    kl.kl_mean_nat, kl.kl_se_nat, kl.positions, kl.top1_agree_ratio, r.reference AS reference_name, k.cell_id
+FROM chosen AS k
+INNER JOIN runs AS r USING (run_id)
+LEFT JOIN quality AS q USING (run_id, cell_id)
+LEFT JOIN kl USING (run_id, cell_id)
+WHERE k.kind = 'quality' AND NOT k.random_weights
+ORDER BY
+    k.model, k.engine, k.engine_version, k.hardware, k.suite,
+    NOT k.reference, k.place, k.recipe, k.kv, list_position($runs, k.run_id), k.cell_id, q.category
+"""
+_GROUP = ("model", "engine", "engine_version", "hardware", "suite")
+_KEYS = (("run", "run"), ("recipe", "recipe"), ("kv", "KV"))
+_Z2 = 1.959963984540054**2
+
+Row = dict[str, object]
+
+
+def quality_panels(connection: duckdb.DuckDBPyConnection, runs: dict[str, list[str]]) -> list[Panel]:
+    """Divergence, and accuracy by category, of the quality cells in the table `chosen`."""
+    result = query(connection, _SQL, runs)
+    rows: list[Row] = [dict(zip(result.columns, row, strict=True)) for row in result.rows]
+    return [
+        panel
+        for _, group in itertools.groupby(rows, key=lambda row: [row[name] for name in _GROUP])
+        for panel in _panels(list(group))
+    ]
+
+
+def _panels(rows: list[Row]) -> list[Panel]:
+    head = rows[0]
+    where = f"{head['model']}, {head['suite']}, {head['engine']} {head['engine_version']}, {head['hardware']}"
+    cells = [list(cell) for _, cell in itertools.groupby(rows, key=lambda row: (row["run_id"], row["cell_id"]))]
+    same = tuple(name for name in ("run", "kv") if len({row[name] for row in rows}) == 1)
+    keys = len(_KEYS) - len(same)
+    dull = ("reason",) if any(row["outcome"] != "ok" for row in rows) else ("outcome", "reason")
+    overall = Panel(
+        title=f"Quality: {where}",
+        result=_overall(cells),
+        keys=keys,
+        hidden=(*same, *dull),
+        notes=(
+            f"KL: mean divergence from {head['reference_name']}, nats, standard error, positions.",
+            "Right: items of all categories, Wilson 95 % interval.",
+            *sorted({f"{row['recipe']}: {row['reason']}" for row in rows if row["outcome"] != "ok"}),
+        ),
+    )
+    categories = sorted({str(row["category"]) for row in rows if row["category"] is not None})
+    if not categories:
+        return [overall]
+    counts = ", ".join(f"{name} {_count(rows, name)}" for name in categories)
+    by_category = Panel(
+        title=f"Accuracy by category, %: {where}",
+        result=_by_category(cells, categories),
+        keys=keys,
+        hidden=same + tuple(f"{name}_n" for name in categories),
+        notes=(f"+-: half of the Wilson 95 % interval. Items: {counts}.",),
+    )
+    return [overall, by_category]
+
+
+def _overall(cells: list[list[Row]]) -> Result:
+    columns = (
+        *_KEYS,
+        ("kl_mean_nat", "KL"),
+        ("kl_se_nat", "+-"),
+        ("positions", "n"),
+        ("accuracy_pct", "right %"),
+        ("low_pct", "low"),
+        ("high_pct", "high"),
+        ("n", "n"),
+        ("outcome", "outcome"),
+        ("reason", "reason"),
+    )
+    rows = []
+    for cell in cells:
+        head = cell[0]
+        n = sum(_int(row["n"]) for row in cell)
+        correct = sum(_int(row["correct"]) for row in cell)
+        interval = _wilson_pct(correct, n)
+        rows.append(
+            (
+                *(head[name] for name, _ in _KEYS),
+                *(head[name] for name in ("kl_mean_nat", "kl_se_nat", "positions")),
+                100 * correct / n if n else None,
+                *(interval or (None, None)),
+                n or None,
+                head["outcome"],
+                head["reason"],
+            )
+        )
+    return Result(columns=tuple(c for c, _ in columns), labels=tuple(label for _, label in columns), rows=tuple(rows))
+
+
+def _by_category(cells: list[list[Row]], categories: list[str]) -> Result:
+    rows = []
+    for cell in cells:
+        by = {str(row["category"]): row for row in cell}
+        values: list[object] = []
+        for name in categories:
+            row = by.get(name, {})
+            interval = _wilson_pct(_int(row.get("correct")), _int(row.get("n")))
+            accuracy = row.get("accuracy")
+            values += [
+                100 * accuracy if isinstance(accuracy, float) else None,
+                (interval[1] - interval[0]) / 2 if interval else None,
+                row.get("n"),
+            ]
+        rows.append((*(cell[0][name] for name, _ in _KEYS), *values))
+    columns = [part for name in categories for part in (f"{name}_pct", f"{name}_half_width_pct", f"{name}_n")]
+    labels = [part for name in categories for part in (name, "+-", "n")]
+    return Result(
+        columns=(*(name for name, _ in _KEYS), *columns),
+        labels=(*(label for _, label in _KEYS), *labels),
+        rows=tuple(rows),
+    )
+
+
+def _wilson_pct(correct: int, n: int) -> tuple[float, float] | None:
+    """Wilson's 95 % interval in percent; None without an answer. The view `quality` has the same in SQL."""
+    if not n:
+        return None
+    centre = correct + _Z2 / 2
+    reach = (_Z2 * (correct * (n - correct) / n + _Z2 / 4)) ** 0.5
+    return 100 * (centre - reach) / (n + _Z2), 100 * (centre + reach) / (n + _Z2)
+
+
+def _count(rows: list[Row], category: str) -> str:
+    counts = [_int(row["n"]) for row in rows if row["category"] == category]
+    return str(min(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+
+
+def _int(value: object) -> int:
+    return value if isinstance(value, int) else 0

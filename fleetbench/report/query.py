@@ -1,0 +1,48 @@
+"""A user's SQL over the warehouse's views."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+import duckdb
+import pyarrow as pa
+
+from fleetbench.errors import InputError
+from fleetbench.report.result import Result
+
+
+def query(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, object] | None = None) -> Result:
+    """The rows of one statement; of two columns with one name the later is called `name_1`.
+
+    Raises:
+        InputError: not one statement, or DuckDB's sentence with the line that it points at.
+    """
+    try:
+        statements = connection.extract_statements(sql)
+        if len(statements) != 1:
+            raise InputError((f"give one SQL statement, not {len(statements)}",))
+        connection.execute(statements[0], dict(parameters or {}))  # not sql(): its errors point at no line
+        found = _fetched(connection)
+    except duckdb.Error as error:
+        raise InputError((str(error).strip(),)) from error
+    values = [column.to_pylist() for column in found.columns]
+    return Result(columns=_unique(tuple(found.column_names)), rows=tuple(zip(*values, strict=True)))
+
+
+def _fetched(connection: duckdb.DuckDBPyConnection) -> pa.Table:
+    """The rows by way of Arrow: fetchall would need pytz where a time has a zone."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Arrow output on a DB-API result", category=UserWarning)
+        return connection.to_arrow_table()
+
+
+def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
+    taken: list[str] = []
+    for name in names:
+        free, number = name, 0
+        while free in taken:
+            number += 1
+            free = f"{name}_{number}"
+        taken.append(free)
+    return tuple(taken)

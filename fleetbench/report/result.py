@@ -1,0 +1,92 @@
+"""What a report is made of: rows under named columns, and how columns share a narrow page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """Rows of a query; `labels` are the short names that tables show for `columns`."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[object, ...], ...]
+    labels: tuple[str, ...] | None = None
+
+    @property
+    def headers(self) -> tuple[str, ...]:
+        return self.labels or self.columns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """One table of a report.
+
+    keys: the leading columns that say what a row is, repeated wherever the table is split.
+    notes: sentences below it. line: said in place of the table where a person reads it.
+    hidden: columns for programs only.
+    """
+
+    title: str
+    result: Result
+    keys: int
+    notes: tuple[str, ...] = ()
+    line: str | None = None
+    hidden: tuple[str, ...] = ()
+
+    @property
+    def visible(self) -> Result:
+        shown = [n for n, column in enumerate(self.result.columns) if column not in self.hidden]
+        return Result(
+            columns=tuple(self.result.columns[n] for n in shown),
+            labels=tuple(self.result.headers[n] for n in shown),
+            rows=tuple(tuple(row[n] for n in shown) for row in self.result.rows),
+        )
+
+
+def split(widths: Sequence[int], *, keys: int, total: int, gap: int) -> list[list[int]]:
+    """Columns of each panel so that it is at most `total` wide; the first `keys` are in every one.
+
+    Args:
+        widths: of every column, in characters.
+        keys: leading columns to repeat.
+        total: of the page.
+        gap: characters between two columns.
+
+    Returns:
+        Column numbers by panel; every column that is no key is in exactly one. A column that does not fit
+        beside the keys stands beside them all the same: the caller has to narrow it.
+    """
+    lead = list(range(min(keys, len(widths))))
+    room = total - max(0, sum(widths[column] + gap for column in lead) - gap)
+    panels: list[list[int]] = []
+    used = 0
+    for column in range(len(lead), len(widths)):
+        need = widths[column] + (gap if lead or used else 0)
+        if not panels or used + need > room:
+            panels.append([*lead])
+            used, need = 0, widths[column] + (gap if lead else 0)
+        panels[-1].append(column)
+        used += need
+    return panels or ([lead] if lead else [])
+
+
+def narrow(widths: Sequence[int], *, keys: int, total: int, gap: int, least: int = 6) -> list[int]:
+    """Widths at which the keys and any one other column fit on the page, the widest cut first.
+
+    Nothing gets narrower than `least`, or than it is.
+    """
+    cut = list(widths)
+    lead = range(min(keys, len(cut)))
+    others = range(len(lead), len(cut))
+    need = min(max((cut[column] for column in others), default=-gap), total // 2)
+    while lead and sum(cut[column] + gap for column in lead) + need > total:
+        widest = max(lead, key=lambda column: cut[column])
+        if cut[widest] <= least:
+            break
+        cut[widest] -= 1
+    room = total - sum(cut[column] + gap for column in lead)
+    for column in others:
+        cut[column] = min(cut[column], max(room, min(least, cut[column])))
+    return cut

@@ -1,0 +1,63 @@
+"""Which runs there are, and which one a user means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import duckdb
+
+from fleetbench.errors import InputError
+from fleetbench.report.query import query
+from fleetbench.report.result import Result
+
+_RUNS = """
+SELECT
+    run_id, matrix, run, last_submitted_at AS submitted, cells_planned AS cells, cells_ok AS ok,
+    cells_failed AS failed, cells_invalid AS invalid, cells_refused AS refused, cells_missing AS missing
+FROM coverage
+ORDER BY last_submitted_at DESC, run_id
+"""
+
+
+def list_runs(connection: duckdb.DuckDBPyConnection) -> Result:
+    """One row a run, the latest first."""
+    return query(connection, _RUNS)
+
+
+def resolve(connection: duckdb.DuckDBPyConnection, wanted: Sequence[str]) -> tuple[str, ...]:
+    """The run_ids that are meant: by id, by the start of an id, or by the run's or its matrix's name.
+
+    None wanted means the run that was submitted last.
+
+    Raises:
+        InputError: no such run, or several; every mistake at once.
+    """
+    known = connection.execute(
+        "SELECT run_id, run, matrix FROM runs ORDER BY last_submitted_at DESC, run_id"
+    ).fetchall()
+    if not known:
+        raise InputError(("the warehouse has no runs yet: submit a matrix first",))
+    if not wanted:
+        return (known[0][0],)
+    found: list[str] = []
+    mistakes: list[str] = []
+    for name in wanted:
+        hits = _hits(name, known)
+        if len(hits) == 1:
+            found.append(hits[0])
+        elif hits:
+            mistakes.append(f"{name} may be any of {', '.join(hits)}: give a run_id")
+        else:
+            mistakes.append(f"there is no run {name}: `fleetbench runs` lists them")
+    if mistakes:
+        raise InputError(tuple(mistakes))
+    return tuple(dict.fromkeys(found))
+
+
+def _hits(name: str, known: Sequence[tuple[str, str, str]]) -> list[str]:
+    by = (
+        [run_id for run_id, _, _ in known if run_id == name],
+        [run_id for run_id, run, matrix in known if name in (run, matrix, f"{matrix}/{run}")],
+        [run_id for run_id, _, _ in known if name and run_id.startswith(name)],
+    )
+    return next((hits for hits in by if hits), [])

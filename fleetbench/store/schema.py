@@ -1,0 +1,162 @@
+"""Arrow schemas of what was planned and what came of it: runs, launches, trials, refusals."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from fleetbench_collectors import tables
+from fleetbench_collectors.tables import field
+
+STAMP = pa.timestamp("us", tz="UTC")
+
+RECIPE_AXES = (
+    field("model", pa.string(), "name in the matrix", required=True),
+    field("model_digest", pa.string(), "sha256 of what determines the weights", required=True),
+    field("random_weights", pa.bool_(), "random weights: speed means something, quality does not", required=True),
+    field("recipe", pa.string(), "name in the matrix", required=True),
+    field("reference", pa.bool_(), "the recipe that speed-up and parity are relative to", required=True),
+    field("weights", pa.string(), "weight format", required=True),
+    field("activations", pa.string(), "activation format", required=True),
+    field("kv_k", pa.string(), "key cache format", required=True),
+    field("kv_v", pa.string(), "value cache format", required=True),
+    field("method", pa.string(), "what made the weights", required=True),
+    field("artifact_id", pa.string(), "identity of the quantized checkpoint", required=True),
+    field("engine", pa.string(), "", required=True),
+    field("engine_version", pa.string(), "", required=True),
+    field("hardware", pa.string(), "local, or the node tag", required=True),
+    field("gpus", pa.int32(), "0 where the engine runs on the CPU", unit="count", required=True),
+    field("tp", pa.int32(), "tensor-parallel degree", unit="count", required=True),
+    field("pp", pa.int32(), "pipeline-parallel degree", unit="count", required=True),
+    field("dp", pa.int32(), "data-parallel degree", unit="count", required=True),
+)
+
+RUNS = pa.schema(
+    [
+        field("run_id", pa.string(), "hash of the canonical matrix and the run's name", required=True),
+        field("run", pa.string(), "the run's name", required=True),
+        field("matrix", pa.string(), "the matrix's name", required=True),
+        field("analysis", pa.string(), "the question that the matrix asks", required=True),
+        field("matrix_json", pa.string(), "the canonical matrix", required=True),
+        field("reference", pa.string(), "name of the reference recipe", required=True),
+        field("submitted_at", STAMP, "one row per submission; resuming adds one", unit="UTC", required=True),
+        field("fleetbench_version", pa.string(), "", required=True),
+        field("cells", pa.int32(), "cells that can run", unit="count", required=True),
+        field("refusals", pa.int32(), "cells refused at planning", unit="count", required=True),
+        field("trials", pa.int32(), "trials planned", unit="count", required=True),
+    ]
+)
+
+LAUNCHES = pa.schema(
+    [
+        field("run_id", pa.string(), "", required=True),
+        field("launch_id", pa.string(), "one engine start of the plan", required=True),
+        field("attempt", pa.int32(), "0 for the first try", unit="count", required=True),
+        field("role", pa.string(), "measure, or control: the reference once more at the end", required=True),
+        *RECIPE_AXES,
+        field("outcome", pa.string(), "ok, launch_failed, crashed, lost, timeout or cancelled", required=True),
+        field("reason", pa.string(), "one sentence where it is not ok"),
+        field("log_tail", pa.string(), "last lines of the engine's log where it is not ok"),
+        field("node", pa.string(), "host name", required=True),
+        field("lease", pa.string(), "FLEETBENCH_LEASE in the engine's environment", required=True),
+        field("started_at", STAMP, "", unit="UTC", required=True),
+        field("wall_s", pa.float64(), "from start to shutdown", unit="s", required=True),
+        field("artifact_bytes", pa.int64(), "size of the checkpoint", unit="bytes"),
+        field("artifact_s", pa.float64(), "making it; NULL where it was in the cache", unit="s"),
+        field("ready_s", pa.float64(), "process start to health", unit="s"),
+        field("first_token_s", pa.float64(), "process start to first token", unit="s"),
+        field("requested", pa.string(), "JSON: what was asked of the engine"),
+        field("effective", pa.string(), "JSON: what the engine says that it runs"),
+        field("differences", pa.list_(pa.string()), "asked for and not applied"),
+    ]
+)
+
+LATENCIES = tuple(
+    column
+    for name, doc in (
+        ("ttft", "request start to first token"),
+        ("itl", "between output tokens, each gap shared by its chunk's tokens"),
+        ("tpot", "per output token after the first, one value a request"),
+        ("e2e", "request start to last token"),
+    )
+    for column in (
+        field(f"{name}_n", pa.int64(), f"samples of {name}", unit="count"),
+        *(
+            field(f"{name}_{stat}_ms", pa.float64(), f"{doc}: {stat}", unit="ms")
+            for stat in ("mean", "p50", "p90", "p99")
+        ),
+    )
+)
+
+TRIALS = pa.schema(
+    [
+        *tables.TRIAL_KEY,
+        field("cell_id", pa.string(), "the same cell in every run", required=True),
+        field("launch_id", pa.string(), "", required=True),
+        field("launch_attempt", pa.int32(), "", unit="count", required=True),
+        field("repeat", pa.int32(), "0 for the first", unit="index", required=True),
+        field("role", pa.string(), "measure or control", required=True),
+        field("kind", pa.string(), "speed or quality", required=True),
+        *RECIPE_AXES,
+        field("batch", pa.int32(), "requests in flight, held constant", unit="count"),
+        field("rate_per_s", pa.float64(), "open-loop arrivals", unit="1/s"),
+        field("context_tok", pa.int32(), "prompt length, exact", unit="tok"),
+        field("output_tok", pa.int32(), "output length, exact", unit="tok"),
+        field("suite", pa.string(), "quality suite and version"),
+        field("seed", pa.int64(), "of prompts and items", required=True),
+        field("node", pa.string(), "host name", required=True),
+        field("started_at", STAMP, "", unit="UTC", required=True),
+        field("clock_wall_ns", pa.int64(), "wall clock of the pair that joins processes", unit="ns"),
+        field("clock_mono_ns", pa.int64(), "monotonic clock of the same instant", unit="ns"),
+        field("wall_s", pa.float64(), "the whole trial, warm-up included", unit="s", required=True),
+        field("outcome", pa.string(), "ok, or why not", required=True),
+        field("valid", pa.bool_(), "its numbers may be compared", required=True),
+        field("reason", pa.string(), "one sentence where it is not ok"),
+        field("log_tail", pa.string(), "last lines of the engine's log where it is not ok"),
+        field("asked_requests", pa.int32(), "", unit="count"),
+        field("completed_requests", pa.int32(), "", unit="count"),
+        field("failed_requests", pa.int32(), "", unit="count"),
+        field("window_s", pa.float64(), "first start to last end of the measured requests", unit="s"),
+        field("output_tok_s", pa.float64(), "output tokens over the window", unit="tok/s"),
+        field("total_tok_s", pa.float64(), "prompt and output tokens over the window", unit="tok/s"),
+        field("requests_per_s", pa.float64(), "completed requests over the window", unit="1/s"),
+        field("prefill_tok_s", pa.float64(), "prompt tokens over time to first token, per stream", unit="tok/s"),
+        field("decode_tok_s", pa.float64(), "output tokens after the first over their time, per stream", unit="tok/s"),
+        *LATENCIES,
+        field("ttft_sketch", tables.SKETCH, "mergeable, 1 % relative error", unit="ms"),
+        field("itl_sketch", tables.SKETCH, "mergeable, 1 % relative error", unit="ms"),
+        field("power_status", pa.string(), "available, or the best word for why not", required=True),
+        field("energy_j", pa.float64(), "of all devices over the window", unit="J"),
+        field("energy_j_per_tok", pa.float64(), "per output token, gross", unit="J/tok"),
+        field("power_mean_w", pa.float64(), "of all devices over the window", unit="W"),
+        field("quality_items", pa.int32(), "items answered", unit="count"),
+        field("quality_correct", pa.int32(), "items right", unit="count"),
+    ]
+)
+
+REFUSALS = pa.schema(
+    [
+        field("run_id", pa.string(), "", required=True),
+        field("cell_id", pa.string(), "", required=True),
+        *RECIPE_AXES,
+        field("kind", pa.string(), "speed or quality", required=True),
+        field("batch", pa.int32(), "", unit="count"),
+        field("context_tok", pa.int32(), "", unit="tok"),
+        field("output_tok", pa.int32(), "", unit="tok"),
+        field("suite", pa.string(), ""),
+        field("rule", pa.string(), "the rule that refused it", required=True),
+        field("sentence", pa.string(), "the reason in a sentence", required=True),
+    ]
+)
+
+SCHEMAS: dict[str, pa.Schema] = {
+    "runs": RUNS,
+    "launches": LAUNCHES,
+    "trials": TRIALS,
+    "refusals": REFUSALS,
+    "requests": tables.REQUESTS,
+    "engine_metrics": tables.ENGINE_METRICS,
+    "quality_items": tables.QUALITY_ITEMS,
+    "quality_positions": tables.QUALITY_POSITIONS,
+    "power": tables.POWER,
+    "host": tables.HOST,
+}

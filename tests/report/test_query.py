@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from fleetbench.errors import InputError
+from fleetbench.report.query import query
+from fleetbench.store.views import connect
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> duckdb.DuckDBPyConnection:
+    return connect(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("sql", "why"),
+    [
+        ("SELECT\n  speling FROM cells", "LINE 2"),
+        ("SELEC 1", "syntax error"),
+        ("FROM nothing", "nothing"),
+        ("SELECT 1; SELECT 2", "give one SQL statement, not 2"),
+        ("", "give one SQL statement, not 0"),
+        ("SELECT 'x'::INT", "x"),
+    ],
+)
+def test_a_mistake_in_sql_is_a_sentence(connection: duckdb.DuckDBPyConnection, sql: str, why: str) -> None:
+    with pytest.raises(InputError, match=why):
+        query(connection, sql)
+
+
+def test_columns_of_one_name_are_told_apart(connection: duckdb.DuckDBPyConnection) -> None:
+    result = query(connection, "SELECT 1 AS a, 2 AS a, 3 AS a_1")
+    assert result.columns == ("a", "a_1", "a_1_1")
+    assert result.rows == ((1, 2, 3),)
+
+
+def test_a_time_with_a_zone_can_be_shown(connection: duckdb.DuckDBPyConnection) -> None:
+    ((value,),) = query(connection, "SELECT TIMESTAMPTZ '2026-01-01 00:00:00+00' AS t").rows
+    assert value == dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+
+
+def test_a_statement_without_rows_gives_none(connection: duckdb.DuckDBPyConnection) -> None:
+    assert query(connection, "CREATE TABLE mine (x INT)").rows in ((), ((0,),))
+    assert query(connection, "DESCRIBE cells").rows
+    assert query(connection, "SHOW TABLES").rows

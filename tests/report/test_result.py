@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleetbench.report.result import narrow, split
+
+GAP = 2
+WIDTHS = st.lists(st.integers(1, 120), min_size=1, max_size=40)
+
+
+def wide(widths: list[int], columns: list[int]) -> int:
+    return sum(widths[column] for column in columns) + GAP * (len(columns) - 1)
+
+
+@given(WIDTHS, st.integers(0, 4), st.integers(40, 200))
+def test_every_column_is_in_one_panel_and_the_keys_in_all(widths: list[int], keys: int, total: int) -> None:
+    panels = split(widths, keys=keys, total=total, gap=GAP)
+    lead = list(range(min(keys, len(widths))))
+    assert all(panel[: len(lead)] == lead for panel in panels)
+    rest = [column for panel in panels for column in panel[len(lead) :]]
+    assert rest == list(range(len(lead), len(widths)))
+
+
+@given(WIDTHS, st.integers(0, 3), st.integers(60, 200))
+def test_after_narrowing_every_panel_fits_the_page(widths: list[int], keys: int, total: int) -> None:
+    cut = narrow(widths, keys=keys, total=total, gap=GAP)
+    assert all(was >= now >= min(was, 6) for was, now in zip(widths, cut, strict=True))
+    panels = split(cut, keys=keys, total=total, gap=GAP)
+    assert all(wide(cut, panel) <= total for panel in panels)
+
+
+@given(WIDTHS, st.integers(0, 3))
+def test_what_fits_is_neither_cut_nor_split(widths: list[int], keys: int) -> None:
+    total = wide(widths, list(range(len(widths))))
+    assert split(widths, keys=keys, total=total, gap=GAP) == [list(range(len(widths)))]

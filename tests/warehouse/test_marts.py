@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fleetbench.store.commit import Warehouse, best
+from fleetbench.store.parquet import conform
+from fleetbench.store.views import connect
+from fleetbench_collectors.load import latency
+from tests.samples import START, Lab, Row, item_row, keyed, position_row, recipe_axes, request_row, trial_row
+
+Ask = Callable[[str], list[dict[str, Any]]]
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    warehouse = Warehouse(tmp_path)
+    warehouse.create()
+    return Lab(warehouse)
+
+
+@pytest.fixture
+def ask(lab: Lab) -> Ask:
+    return lambda sql: connect(lab.warehouse.root).sql(sql).to_arrow_table().to_pylist()
+
+
+def quality_trial(recipe: str, **changes: Any) -> Row:
+    tiny = {"model": "tiny", "random_weights": False, "suite": "embedded-1"}
+    load = {"batch": None, "context_tok": None, "output_tok": None}
+    return trial_row(recipe, **{"kind": "quality", **tiny, **load, **changes})
+
+
+def test_a_run_is_one_row_as_it_was_submitted_last(lab: Lab, ask: Ask) -> None:
+    lab.run(cells=3)
+    lab.run(cells=4, submitted_at=START.replace(hour=13))
+    (row,) = ask("FROM runs")
+    assert (row["cells"], row["submissions"]) == (4, 2)
+    assert (row["first_submitted_at"].hour, row["last_submitted_at"].hour) == (12, 13)
+
+
+def test_of_several_attempts_the_best_counts_then_the_last_as_in_python(lab: Lab, ask: Ask) -> None:
+    outcomes = ["ok", "invalid", "crashed", "lost", "cancelled", "not_applied", "oom", "unjudged"]
+    for number, tried in enumerate(itertools.permutations(outcomes, 2)):
+        for attempt, outcome in enumerate(tried):
+            word, valid = ("ok", False) if outcome == "unjudged" else (outcome, outcome == "ok")
+            lab.trial(trial_row(trial_id=f"t{number}", cell_id="c", attempt=attempt, outcome=word, valid=valid))
+    counted = {row["trial_id"]: row["attempt"] for row in ask("FROM trials")}
+    chosen = best(lab.warehouse.committed("run1"))
+    assert counted == {trial: row.attempt for trial, row in chosen.items()}
+    assert len(counted) == len(outcomes) * (len(outcomes) - 1)
+
+
+def test_a_cell_is_the_median_of_its_good_trials_with_n_and_spread(lab: Lab, ask: Ask) -> None:
+    for repeat, tok_s in enumerate((100.0, 120.0, 110.0)):
+        lab.speed("f16", tok_s, repeat)
+    lab.speed("f16", 10.0, role="control")
+    (cell,) = ask("FROM cells")
+    assert (cell["trials"], cell["output_tok_s"], cell["outcome"], cell["valid"]) == (3, 110.0, "ok", True)
+    assert cell["output_tok_s_spread_ratio"] == pytest.approx(20 / 110)
+    assert (cell["energy_j_per_tok"], cell["power_status"]) == (None, "absent")
+
+
+def test_one_trial_has_no_spread(lab: Lab, ask: Ask) -> None:
+    lab.speed("f16", 100.0)
+    assert ask("SELECT output_tok_s_spread_ratio AS s FROM cells") == [{"s": None}]
+
+
+def test_a_bad_trial_gives_its_cell_a_reason_and_no_number(lab: Lab, ask: Ask) -> None:
+    lab.speed("f16", 100.0)
+    lab.speed("f16", 5.0, 1, outcome="invalid", valid=False, reason="asked for 4 tokens, got 3")
+    (cell,) = ask("FROM cells")
+    assert (cell["output_tok_s"], cell["trials"], cell["trials_not_ok"]) == (100.0, 1, 1)
+    assert (cell["outcome"], cell["reason"]) == ("invalid", "asked for 4 tokens, got 3")
+    assert cell["ttft_n"] == 2
+
+
+def test_cells_that_failed_or_were_refused_stay_visible(lab: Lab, ask: Ask) -> None:
+    lab.run(cells=3, refusals=1, trials=3)
+    lab.speed("f16", 100.0)
+    lab.trial(trial_row("q8_0", outcome="oom", valid=False, reason="out of memory"))
+    refusal = {
+        "run_id": "run1",
+        "cell_id": "big",
+        **recipe_axes("f16"),
+        "kind": "speed",
+        "batch": 64,
+        "context_tok": 9999,
+        "output_tok": 4,
+        "rule": "context",
+        "sentence": "too long",
+    }
+    for name in ("a", "b"):
+        lab.warehouse.commit("refusals", [refusal], run_id="run1", name=name)
+    cells = {row["cell_id"]: row for row in ask("FROM cells")}
+    said = sorted((row["outcome"], row["reason"], row["trials"]) for row in cells.values() if row["reason"])
+    assert said == [("oom", "out of memory", 0), ("refused", "too long", 0)]
+    assert (cells["big"]["batch"], cells["big"]["output_tok_s"]) == (64, None)
+    (row,) = ask("FROM coverage")
+    numbers = [row[f"cells_{word}"] for word in ("ok", "failed", "invalid", "refused", "missing")]
+    assert (numbers, row["trials_committed"]) == ([1, 1, 0, 1, 1], 2)
+
+
+def test_p99_needs_a_hundred_samples_pooled_over_repeats(lab: Lab, ask: Ask) -> None:
+    for repeat, requests in enumerate((50, 49)):
+        lab.trial(trial_row(repeat=repeat, output_tok_s=1.0), requests=[request_row(n, [1]) for n in range(requests)])
+    assert ask("SELECT ttft_n, ttft_p99_ms AS p99 FROM cells") == [{"ttft_n": 99, "p99": None}]
+    lab.trial(trial_row(repeat=2, output_tok_s=1.0), requests=[request_row(0, [1])])
+    assert ask("SELECT ttft_n, ttft_p99_ms AS p99 FROM cells") == [{"ttft_n": 100, "p99": 1.0}]
+
+
+REQUEST = st.builds(
+    lambda gaps, extra, known, ttft: request_row(
+        0,
+        gaps,
+        ttft_us=ttft,
+        output_tok=len(gaps) + 1 + extra,
+        chunk_tok=[1 + extra] + [1] * len(gaps) if known else None,
+    ),
+    st.lists(st.integers(0, 5_000_000), max_size=12),
+    st.integers(0, 30),
+    st.booleans(),
+    st.integers(1, 10_000_000),
+)
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(requests=st.lists(REQUEST, min_size=1, max_size=12))
+def test_pooled_latencies_are_those_of_the_collector(
+    tmp_path_factory: pytest.TempPathFactory, requests: list[Row]
+) -> None:
+    lab = Lab(Warehouse(tmp_path_factory.mktemp("w")))
+    trial = trial_row(output_tok_s=1.0)
+    rows = [{**row, "request": number} for number, row in enumerate(requests)]
+    rows += [
+        request_row(90, [7], phase="warmup"),
+        {**request_row(91, []), "outcome": "timeout", "first_token_ns": None},
+    ]
+    lab.trial(trial, requests=rows)
+    wanted = latency.summarise(conform("requests", keyed(trial, rows)), asked_requests=len(requests))
+    (cell,) = connect(lab.warehouse.root).sql("FROM cells").to_arrow_table().to_pylist()
+    for what in ("ttft", "itl", "tpot", "e2e"):
+        for stat in ("n", "mean_ms", "p50_ms", "p90_ms", "p99_ms"):
+            name = f"{what}_{stat}"
+            assert cell[name] == (None if wanted[name] is None else pytest.approx(wanted[name])), name
+
+
+def test_a_speed_up_is_over_the_reference_at_the_same_load(lab: Lab, ask: Ask) -> None:
+    for repeat, (slow, fast) in enumerate(((100.0, 150.0), (110.0, 170.0))):
+        lab.speed("f16", slow, repeat)
+        lab.speed("q4_k", fast, repeat)
+        lab.speed("q4_k", fast, repeat, batch=4)
+    rows = {(row["recipe"], row["batch"]): row for row in ask("FROM cmp_recipe")}
+    assert rows["f16", 1]["speedup_ratio"] == 1
+    assert rows["q4_k", 1]["speedup_ratio"] == pytest.approx(160 / 105)
+    assert rows["q4_k", 1]["speedup_low_ratio"] == pytest.approx(150 / 110)
+    assert rows["q4_k", 1]["speedup_high_ratio"] == pytest.approx(170 / 100)
+    assert rows["q4_k", 4]["speedup_ratio"] is None
+
+
+def test_drift_is_the_control_over_the_first_launch(lab: Lab, ask: Ask) -> None:
+    lab.speed("f16", 100.0)
+    lab.speed("q8_0", 100.0)
+    lab.speed("f16", 90.0, role="control")
+    (row,) = ask("FROM drift")
+    assert (row["recipe"], row["ratio"], row["first_n"], row["control_n"]) == ("f16", 0.9, 1, 1)
+
+
+def test_quality_counts_answers_with_their_interval(lab: Lab, ask: Ask) -> None:
+    items = [item_row(n, correct=n < 90) for n in range(100)] + [item_row(100, correct=None)]
+    lab.trial(quality_trial("f16"), quality_items=items)
+    lab.trial(quality_trial("f16", repeat=1), quality_items=items)
+    (row,) = ask("FROM quality")
+    assert (row["n"], row["correct"], row["unanswered"], row["accuracy"]) == (100, 90, 1, 0.9)
+    assert (row["low"], row["high"]) == (pytest.approx(0.8256343), pytest.approx(0.9447708))
+
+
+def test_models_of_random_weights_have_no_quality(lab: Lab, ask: Ask) -> None:
+    lab.trial(
+        quality_trial("f16", random_weights=True),
+        quality_items=[item_row(0, correct=True)],
+        quality_positions=[position_row(0, [0.0])],
+    )
+    assert (ask("FROM quality"), ask("FROM kl")) == ([], [])
+    assert len(ask("FROM check_quality_of_random_weights")) == 1
+
+
+def test_divergence_is_from_the_reference_of_the_same_run(lab: Lab, ask: Ask) -> None:
+    p, q = np.array([0.5, 0.3, 0.2]), np.array([0.4, 0.4, 0.2])
+    for recipe, probabilities in (("f16", p), ("q2_k", q)):
+        positions = [position_row(n, np.log(probabilities).tolist()) for n in range(4)]
+        positions.append(position_row(9, [-math.inf, 0.0, -1.0], ids=[4, 5, 6 if recipe == "f16" else 7]))
+        lab.trial(quality_trial(recipe), quality_positions=positions)
+    lab.trial(quality_trial("f16", run_id="run2"), quality_positions=[position_row(0, [0.0])])
+    rows = {(row["run_id"], row["recipe"]): row for row in ask("FROM kl")}
+    wanted = float((p * np.log(p / q)).sum())
+    row = rows["run1", "q2_k"]
+    assert row["kl_mean_nat"] == pytest.approx(wanted, rel=1e-5)
+    assert (row["positions"], row["skipped"]) == (4, 1)
+    assert rows["run1", "f16"]["kl_mean_nat"] == 0
+    assert rows["run2", "f16"]["positions"] == 1
+
+
+def test_every_failed_attempt_is_listed_and_says_whether_it_was_made_good(lab: Lab, ask: Ask) -> None:
+    lab.trial(trial_row(outcome="crashed", valid=False, reason="signal 9", log_tail="bye"))
+    lab.speed("f16", 100.0, attempt=1)
+    lab.trial(trial_row("q8_0", outcome="timeout", valid=False))
+    launch = {
+        **recipe_axes("q2_k"),
+        "run_id": "run1",
+        "launch_id": "l",
+        "attempt": 0,
+        "role": "measure",
+        "outcome": "launch_failed",
+        "reason": "no file",
+        "node": "here",
+        "lease": "x@1.1",
+        "started_at": START,
+        "wall_s": 1.0,
+    }
+    lab.warehouse.commit("launches", [launch], run_id="run1", name="l-0")
+    said = {(row["what"], row["recipe"]): (row["outcome"], row["superseded"]) for row in ask("FROM failures")}
+    assert said == {
+        ("trial", "f16"): ("crashed", True),
+        ("trial", "q8_0"): ("timeout", False),
+        ("launch", "q2_k"): ("launch_failed", False),
+    }

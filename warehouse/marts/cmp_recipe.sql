@@ -1,0 +1,29 @@
+-- Row: a speed cell beside the reference recipe's cell of the same run, model, engine, place and load.
+-- Key: run_id, cell_id.
+-- speedup_ratio: output tok/s over the reference's, both medians; low and high: slowest trial over the
+-- reference's fastest, and the other way round; NULL where either has no good trial.
+SELECT
+    c.*,
+    r.output_tok_s AS reference_tok_s,
+    c.output_tok_s / nullif(r.output_tok_s, 0) AS speedup_ratio,
+    c.output_tok_s_min / nullif(r.output_tok_s_max, 0) AS speedup_low_ratio,
+    c.output_tok_s_max / nullif(r.output_tok_s_min, 0) AS speedup_high_ratio
+FROM cells AS c
+LEFT JOIN cells AS r
+    ON
+        r.reference
+        AND r.kind = 'speed'
+        AND c.run_id = r.run_id
+        AND c.model = r.model
+        AND c.engine = r.engine
+        AND c.engine_version = r.engine_version
+        AND c.hardware = r.hardware
+        AND c.tp = r.tp
+        AND c.pp = r.pp
+        AND c.dp = r.dp
+        AND c.batch IS NOT DISTINCT FROM r.batch
+        AND c.rate_per_s IS NOT DISTINCT FROM r.rate_per_s
+        AND c.context_tok = r.context_tok
+        AND c.output_tok = r.output_tok
+        AND c.seed IS NOT DISTINCT FROM r.seed
+WHERE c.kind = 'speed'

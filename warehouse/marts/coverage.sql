@@ -1,0 +1,36 @@
+-- Row: how much of a run there is.
+-- Key: run_id.
+-- cells_*: by outcome; cells_missing: planned and without any trial; trials_planned counts the control too.
+SELECT
+    r.run_id, r.run, r.matrix, r.reference, r.first_submitted_at, r.last_submitted_at, r.submissions,
+    r.cells AS cells_planned,
+    coalesce(c.ok, 0) AS cells_ok,
+    coalesce(c.invalid, 0) AS cells_invalid,
+    coalesce(c.failed, 0) AS cells_failed,
+    coalesce(c.refused, 0) AS cells_refused,
+    greatest(0, r.cells - coalesce(c.tried, 0)) AS cells_missing,
+    r.trials AS trials_planned,
+    coalesce(t.good, 0) AS trials_ok,
+    coalesce(t.seen, 0) AS trials_committed,
+    t.last_at AS last_trial_at
+FROM runs AS r
+LEFT JOIN (
+    SELECT
+        run_id,
+        count(*) FILTER (outcome = 'ok') AS ok,
+        count(*) FILTER (outcome IN ('invalid', 'not_applied')) AS invalid,
+        count(*) FILTER (outcome = 'refused') AS refused,
+        count(*) FILTER (outcome NOT IN ('ok', 'invalid', 'not_applied', 'refused')) AS failed,
+        count(*) FILTER (outcome <> 'refused') AS tried
+    FROM cells
+    GROUP BY run_id
+) AS c USING (run_id)
+LEFT JOIN (
+    SELECT
+        run_id,
+        count(*) AS seen,
+        count(*) FILTER (outcome = 'ok' AND valid) AS good,
+        max(started_at) AS last_at
+    FROM trials
+    GROUP BY run_id
+) AS t USING (run_id)

@@ -1,0 +1,6 @@
+-- Row: one answer of a committed quality trial.
+-- Key: run_id, trial_id, item_id.
+-- Units: _tok tokens.
+SELECT landed_rows.*
+FROM landed.quality_items AS landed_rows
+SEMI JOIN trials USING (run_id, trial_id, attempt)
