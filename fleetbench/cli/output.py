@@ -1,0 +1,27 @@
+"""Rows on stdout: the console that results are printed to."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import cast
+
+from rich.console import Console
+
+from fleetbench.report.result import Panel, Result
+from fleetbench.report.table import Format, render, render_panels
+
+PAGE = 80
+"""Columns of a table where stdout is no terminal."""
+
+
+def show(result: Result, form: str, *, keys: int = 1) -> None:
+    render(result, cast("Format", form), _console(), keys=keys)
+
+
+def show_panels(panels: Sequence[Panel], form: str) -> None:
+    render_panels(panels, cast("Format", form), _console())
+
+
+def _console() -> Console:
+    return Console(highlight=False, width=None if sys.stdout.isatty() else PAGE)

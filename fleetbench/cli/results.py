@@ -1,0 +1,71 @@
+"""`fleetbench runs`, `compare` and `sql`: what the warehouse holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from fleetbench.cli.options import format_option, warehouse_option
+
+
+@click.command()
+@warehouse_option
+@format_option
+def runs(warehouse: Path, form: str) -> None:
+    """List the runs in the warehouse, the latest first."""
+    from fleetbench.cli.output import show
+    from fleetbench.report.runs import list_runs
+    from fleetbench.store.views import connect
+
+    with connect(warehouse) as connection:
+        show(list_runs(connection), form)
+
+
+@click.command()
+@click.argument("run", nargs=-1, metavar="[RUN]...")
+@click.option(
+    "--where", metavar="EXPR", help="Only cells where EXPR holds, in SQL: \"recipe <> 'q2_k' AND batch = 1\"."
+)
+@warehouse_option
+@format_option
+def compare(run: tuple[str, ...], where: str | None, warehouse: Path, form: str) -> None:
+    """Compare recipes over batch and context.
+
+    RUN is a run's id, the start of one, or its name; without any it is the latest run.
+    """
+    from fleetbench.report.runs import resolve
+    from fleetbench.store.views import connect
+
+    with connect(warehouse) as connection:
+        run_ids = resolve(connection, run)
+    show_comparison(warehouse, run_ids, where=where, form=form)
+
+
+@click.command()
+@click.argument("query", metavar="QUERY")
+@warehouse_option
+@format_option
+def sql(query: str, warehouse: Path, form: str) -> None:
+    """Ask the warehouse: QUERY is SQL over its views.
+
+    The main ones: runs, cells, trials, requests, quality, kl, cmp_recipe, drift, coverage, failures, refusals,
+    launches, power. "SHOW TABLES" lists all, "DESCRIBE cells" a view's columns.
+    """
+    from fleetbench.cli.output import show
+    from fleetbench.report.query import query as ask
+    from fleetbench.store.views import connect
+
+    with connect(warehouse) as connection:
+        show(ask(connection, query), form)
+
+
+def show_comparison(warehouse: Path, run_ids: Sequence[str], *, where: str | None, form: str) -> None:
+    """The comparison of runs on stdout."""
+    from fleetbench.cli.output import show_panels
+    from fleetbench.report.compare import compare as compare_runs
+    from fleetbench.store.views import connect
+
+    with connect(warehouse) as connection:
+        show_panels(compare_runs(connection, run_ids, where), form)

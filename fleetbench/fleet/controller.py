@@ -1,0 +1,74 @@
+"""Feeds the state machine with what Ray reports, and carries out what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+
+from fleetbench.fleet import actor
+from fleetbench.fleet.job import LaunchJob
+from fleetbench.plan.machine import Action, Event, Interrupted, LaunchLost, Record, RunMachine, Start
+from fleetbench.plan.types import EngineLaunch
+
+POLL_S = 0.1
+"""How soon an interruption is seen."""
+
+
+@dataclass(slots=True)
+class Controller:
+    """Runs launches to their end, or until `stop_wanted`."""
+
+    machine: RunMachine
+    make_job: Callable[[Start], LaunchJob]
+    record: Callable[[Record], None]
+    watch: Callable[[Start | Record | Event], None]
+    stop_wanted: Callable[[], bool]
+    _open: dict[Any, tuple[str, Any]] = field(default_factory=dict)
+
+    def run(self, launches: Sequence[EngineLaunch]) -> RunMachine:
+        if self.stop_wanted():
+            self.machine.handle(Interrupted())
+        self._apply(self.machine.begin(launches))
+        while not self.machine.finished:
+            if self.stop_wanted() and not self.machine.interrupted:
+                self._apply(self.machine.handle(Interrupted()))
+                continue
+            ready, _ = ray.wait(list(self._open), num_returns=1, timeout=POLL_S)
+            for stream in ready:
+                self._take(stream)
+        return self.machine
+
+    def _take(self, stream: Any) -> None:
+        launch_id, _ = self._open[stream]
+        try:
+            event: Event = ray.get(next(stream), timeout=30)
+        except StopIteration:
+            event = LaunchLost(launch_id=launch_id, reason="the launch ended without a word")
+        except GetTimeoutError:
+            event = LaunchLost(launch_id=launch_id, reason="the launch's node does not answer")
+        except RayError as error:
+            event = LaunchLost(launch_id=launch_id, reason=f"the launch's process died ({type(error).__name__})")
+        self.watch(event)
+        self._apply(self.machine.handle(event))
+
+    def _apply(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Start):
+                handle, stream = actor.start(self.make_job(action))
+                self._open[stream] = (action.launch.launch_id, handle)
+                self.watch(action)
+            elif isinstance(action, Record):
+                self.record(action)
+                self.watch(action)
+            else:
+                self._end(action.launch_id)
+
+    def _end(self, launch_id: str) -> None:
+        for stream, (owner, handle) in list(self._open.items()):
+            if owner == launch_id:
+                ray.kill(handle)
+                del self._open[stream]

@@ -1,0 +1,97 @@
+"""A Ray of our own on this machine: loopback only, token authentication, no dashboard, gone afterwards."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fleetbench.engine.lease import LEASE_ENV, new_lease, sweep
+from fleetbench.errors import UnusableEnvironmentError
+
+NODE = "fb_node"
+"""The custom resource of every node: 1, so that a launch may ask for the whole of it."""
+LABEL = "fleetbench.io/gpu"
+LOCAL = "local"
+OBJECT_STORE_BYTES = 100 * 1024 * 1024
+_PREFIX = "fb-ray-"
+_SOCKET_ROOM = 40
+"""Ray's socket paths add about 60 characters to the folder, and the kernel allows 107."""
+
+
+@contextmanager
+def embedded_ray() -> Iterator[None]:
+    """Start Ray, and end it whatever happens inside; Ray must not have been imported before, see `_environment`."""
+    folder = _folder()
+    try:
+        _environment(folder)
+        _start(folder)
+        import ray  # noqa: PLC0415 - Ray reads its environment when it is imported
+
+        try:
+            yield
+        finally:
+            ray.shutdown()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folder() -> Path:
+    """A private folder named after this process; those of dead processes are removed."""
+    base = Path(tempfile.gettempdir())
+    if len(str(base)) > _SOCKET_ROOM:
+        base = Path("/tmp")  # noqa: S108 - the socket path must be short; the folder itself is made private
+    for left in base.glob(f"{_PREFIX}*"):
+        pid = left.name.removeprefix(_PREFIX).split("-")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    try:
+        return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=base))
+    except OSError as error:
+        raise UnusableEnvironmentError(f"Ray needs a temporary folder in {base}: {error.strerror}") from error
+
+
+def _environment(folder: Path) -> None:
+    """Ray reads whether and how it authenticates when it is imported, and never again.
+
+    Ray's processes carry a lease, so that the next start clears what a killed driver's Ray left. Ray binds to
+    loopback only where it takes itself for a lone machine, which it decides by a variable named for other systems.
+    """
+    sweep()
+    token = folder / "token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    os.environ.update(
+        **{LEASE_ENV: new_lease("ray")},
+        RAY_AUTH_MODE="token",
+        RAY_AUTH_TOKEN_PATH=str(token),
+        RAY_USAGE_STATS_ENABLED="0",
+        RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
+        RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
+    )
+    os.environ.pop("RAY_ADDRESS", None)
+
+
+def _start(folder: Path) -> None:
+    import ray  # noqa: PLC0415 - see above
+
+    try:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            _node_ip_address="127.0.0.1",
+            _temp_dir=str(folder),
+            resources={NODE: 1},
+            labels={LABEL: LOCAL},
+            object_store_memory=OBJECT_STORE_BYTES,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
+    except (OSError, RuntimeError, ConnectionError, TimeoutError, ValueError) as error:
+        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UnusableEnvironmentError(f"Ray did not start on this machine: {line}") from error

@@ -1,0 +1,108 @@
+"""What this machine has and lacks for measuring, each lack with its remedy."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from fleetbench.artifact.cache import default_cache
+from fleetbench.engine.registry import engine, names
+from fleetbench_collectors.host.cores import free_cores
+from fleetbench_collectors.host.facts import cpu_model
+from fleetbench_collectors.power.common import Status, sources
+
+CACHE_BYTES = 1_000_000_000
+"""Room for the embedded models in every format, and some."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """verdict: ok, note (measuring goes on without it) or lack (nothing can be measured)."""
+
+    subject: str
+    verdict: Literal["ok", "note", "lack"]
+    found: str
+    remedy: str | None = None
+
+
+def examine(warehouse: Path) -> list[Finding]:
+    """Everything that measuring on this machine depends on."""
+    return [
+        _python(),
+        *_engines(),
+        _package("ray", "Ray"),
+        _package("duckdb", "DuckDB"),
+        _cores(),
+        _load(),
+        _writable("warehouse", warehouse, "--warehouse DIR or FLEETBENCH_WAREHOUSE"),
+        _writable("cache", default_cache(), "FLEETBENCH_CACHE"),
+        *_power(),
+    ]
+
+
+def _python() -> Finding:
+    found = ".".join(str(part) for part in sys.version_info[:3])
+    return Finding(subject="python", verdict="ok", found=f"{found} on {sys.platform}")
+
+
+def _engines() -> Iterator[Finding]:
+    for name in names():
+        adapter = engine(name)
+        why = adapter.availability()
+        if why is None:
+            yield Finding(subject=name, verdict="ok", found=f"version {adapter.info().version}")
+        else:
+            yield Finding(subject=name, verdict="lack", found="not usable", remedy=why)
+
+
+def _package(package: str, subject: str) -> Finding:
+    try:
+        return Finding(subject=subject, verdict="ok", found=f"version {version(package)}")
+    except PackageNotFoundError:
+        return Finding(subject=subject, verdict="lack", found="not installed", remedy=f"pip install {package}")
+
+
+def _cores() -> Finding:
+    free = free_cores()
+    model = cpu_model() or "unknown processor"
+    if free > 1:
+        return Finding(subject="cores", verdict="ok", found=f"{free} free, {model}")
+    remedy = "engine and load generator share one core and disturb each other: use a machine with two or more"
+    return Finding(subject="cores", verdict="note", found=f"{free} free, {model}", remedy=remedy)
+
+
+def _load() -> Finding:
+    busy = os.getloadavg()[0]
+    if busy <= free_cores() / 2:
+        return Finding(subject="load", verdict="ok", found=f"{busy:.1f} processes ran in the last minute")
+    remedy = "other work disturbs what is measured: end it, or wait"
+    return Finding(subject="load", verdict="note", found=f"{busy:.1f} processes ran in the last minute", remedy=remedy)
+
+
+def _writable(subject: str, folder: Path, setting: str) -> Finding:
+    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        return Finding(subject=subject, verdict="lack", found=f"{folder} cannot be written", remedy=f"set {setting}")
+    free = shutil.disk_usage(place).free
+    found = f"{folder}, {free / 1e9:.0f} GB free"
+    if free < CACHE_BYTES:
+        return Finding(subject=subject, verdict="note", found=found, remedy=f"free some, or set {setting}")
+    return Finding(subject=subject, verdict="ok", found=found)
+
+
+def _power() -> Iterator[Finding]:
+    for source in sources():
+        opened = source.open()
+        if opened.status is Status.AVAILABLE:
+            devices = ", ".join(sorted({reading.device for reading in source.read()}))
+            yield Finding(subject=f"power: {source.name}", verdict="ok", found=devices)
+        else:
+            words = opened.status.value.replace("_", " ")
+            yield Finding(subject=f"power: {source.name}", verdict="note", found=words, remedy=opened.detail)
+        source.close()

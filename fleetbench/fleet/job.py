@@ -1,0 +1,27 @@
+"""What a launch's actor is given: everything it needs, and nothing that is large."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleetbench.matrix.types import Effort, Limits, QualitySpec
+from fleetbench.plan.types import EngineLaunch, Trial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchJob:
+    """One attempt of an engine launch; `trial_attempts` counts earlier tries of each trial."""
+
+    run_id: str
+    launch: EngineLaunch
+    attempt: int
+    trials: tuple[Trial, ...]
+    trial_attempts: Mapping[str, int]
+    model_path: Path | None
+    effort: Effort
+    limits: Limits
+    quality: QualitySpec | None
+    warehouse: Path
+    cache: Path

@@ -1,0 +1,249 @@
+"""One trial on a running engine: collectors around the load, a verdict on validity, one atomic commit."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import feather
+
+from fleetbench.engine.protocol import EngineUnreachableError, Session
+from fleetbench.fleet.ask import Spec, canary_spec, trial_spec
+from fleetbench.fleet.job import LaunchJob
+from fleetbench.fleet.rows import trial_row
+from fleetbench.judge.validity import Counts, judge
+from fleetbench.matrix.types import LoadPoint, Outcome
+from fleetbench.plan.machine import TrialEnded
+from fleetbench.plan.types import Trial
+from fleetbench.store.commit import StoreError, Warehouse
+from fleetbench.store.schema import SCHEMAS, TRIALS
+from fleetbench_collectors.clock import pair
+from fleetbench_collectors.engine import llamacpp as engine_metrics
+from fleetbench_collectors.power.common import Source
+from fleetbench_collectors.power.energy import window_energy
+from fleetbench_collectors.power.sampler import Sampler
+from fleetbench_collectors.worker import Answer, Worker, WorkerDied, WorkerTimeout
+
+ANSWER_GRACE_S = 10.0
+"""The worker gives up on a request by itself at the trial's limit; its owner waits this much longer for its word."""
+
+Row = dict[str, Any]
+Tables = Mapping[str, pa.Table]
+
+
+@dataclass(slots=True, kw_only=True)
+class Bench:
+    """All that measuring needs on this node."""
+
+    job: LaunchJob
+    session: Session
+    worker: Worker
+    sources: Sequence[Source]
+    warehouse: Warehouse
+    node: str
+    scratch: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a trial came to: columns of its row, and rows of the other tables."""
+
+    outcome: Outcome
+    reason: str | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    tables: Tables = field(default_factory=dict)
+
+
+def measure(bench: Bench, trial: Trial) -> TrialEnded:
+    """Measure a trial and commit it; the engine's or the client's failure becomes its outcome."""
+    began, started, clock = datetime.now(UTC), time.monotonic(), pair()
+    job = bench.job
+    attempt = job.trial_attempts.get(trial.trial_id, 0)
+    key = {"run_id": job.run_id, "trial_id": trial.trial_id, "attempt": attempt}
+    result = _ask(bench, trial, key, zero_ns=clock.mono_ns)
+    columns = {
+        "clock_wall_ns": clock.wall_ns,
+        "clock_mono_ns": clock.mono_ns,
+        **result.columns,
+        "started_at": began,
+        "wall_s": time.monotonic() - started,
+        "log_tail": None if result.outcome is Outcome.OK else bench.session.log_tail(),
+    }
+    row = trial_row(
+        run_id=job.run_id,
+        launch=job.launch,
+        launch_attempt=job.attempt,
+        trial=trial,
+        attempt=attempt,
+        node=bench.node,
+        outcome=result.outcome,
+        reason=result.reason,
+        measured=columns,
+    )
+    return _commit(bench, trial, row, result.tables)
+
+
+def canary(bench: Bench) -> str | None:
+    """One cheap load point before anything counts; a sentence where the engine is not fit to be measured."""
+    answer = _run(bench, canary_spec(bench.job, bench.session.receipt, bench.scratch))
+    if isinstance(answer, Result):
+        return answer.reason
+    return judge(counts(_read(answer)["requests"], asked=1)).reason
+
+
+def _ask(bench: Bench, trial: Trial, key: Mapping[str, Any], *, zero_ns: int) -> Result:
+    """Drive the trial's load with the collectors open around it."""
+    spec = trial_spec(bench.job, trial, bench.session.receipt, key, bench.scratch)
+    before = _metrics(bench, key, "before")
+    with Sampler(bench.sources) as sampler:
+        answer = _run(bench, spec)
+    power = sampler.rows(**key)
+    zero_ns = zero_ns if isinstance(answer, Result) else answer.summary.get("clock_mono_ns", zero_ns)
+    tables = {
+        "power": _table("power", [_since(zero_ns, row) for row in power]),
+        "engine_metrics": _table(
+            "engine_metrics", [_since(zero_ns, row) for row in (*before, *_metrics(bench, key, "after"))]
+        ),
+    }
+    if isinstance(answer, Result):
+        return Result(outcome=answer.outcome, reason=answer.reason, tables=tables)
+    measured = _read(answer)
+    columns = {name: value for name, value in answer.summary.items() if name in TRIALS.names}
+    columns |= _energy(power, answer.window, columns.get("output_tok_s"), columns.get("window_s"))
+    if isinstance(trial.cell.work, LoadPoint):
+        outcome, reason = _speed_outcome(bench, measured["requests"], asked=spec["requests"])
+    else:
+        outcome, reason = _quality_outcome(measured["quality_items"])
+        columns |= _quality_columns(measured["quality_items"])
+    return Result(outcome=outcome, reason=reason, columns=columns, tables={**tables, **measured})
+
+
+def _run(bench: Bench, spec: Spec) -> Answer | Result:
+    """The worker's answer, or what its failure means; a dead engine explains every failure."""
+    limit_s = bench.job.limits.trial_s
+    try:
+        answer = bench.worker.run(spec, timeout_s=limit_s + ANSWER_GRACE_S)
+    except WorkerTimeout:
+        return _failed(bench, Outcome.TIMEOUT, f"no end after {limit_s:g} s (limits: trial)")
+    except WorkerDied as error:
+        return _failed(bench, Outcome.CRASHED, str(error))
+    if not answer.ok:
+        outcome = Outcome.TIMEOUT if answer.kind == "timeout" else Outcome.CRASHED
+        return _failed(bench, outcome, answer.error or "the load worker gave no reason")
+    return answer if bench.session.alive() else _failed(bench, Outcome.CRASHED, "the engine died")
+
+
+def _failed(bench: Bench, outcome: Outcome, reason: str) -> Result:
+    died = bench.session.exit_reason()
+    if died is None:
+        return Result(outcome=outcome, reason=reason)
+    outcome = Outcome.OOM if bench.session.exit_cause() == "oom" else Outcome.CRASHED
+    return Result(outcome=outcome, reason=died)
+
+
+def _speed_outcome(bench: Bench, requests: pa.Table, *, asked: int) -> tuple[Outcome, str | None]:
+    verdict = judge(counts(requests, asked=asked))
+    if "timeout" in requests["outcome"].to_pylist():
+        return Outcome.TIMEOUT, verdict.reason
+    if verdict.valid and (differences := bench.session.receipt.differences):
+        return Outcome.NOT_APPLIED, "; ".join(differences)
+    return verdict.outcome, verdict.reason
+
+
+def _quality_outcome(items: pa.Table) -> tuple[Outcome, str | None]:
+    """Every item needs an answer; a suite with holes cannot be paired."""
+    unanswered = items["correct"].null_count
+    if unanswered:
+        return Outcome.INVALID, f"{unanswered} of {len(items)} items have no answer"
+    return Outcome.OK, None
+
+
+def _quality_columns(items: pa.Table) -> Row:
+    correct = items["correct"].to_pylist()
+    return {"quality_items": len(correct) - correct.count(None), "quality_correct": correct.count(True)}
+
+
+def counts(requests: pa.Table, *, asked: int) -> Counts:
+    """What validity is judged on, from rows of `tables.REQUESTS`."""
+    rows = requests.to_pylist()
+    measured = [row for row in rows if row["phase"] == "measure"]
+    done = [row for row in measured if row["outcome"] == "ok"]
+    failures = Counter(f"{row['outcome']} ({row['error']})" for row in measured if row["outcome"] != "ok")
+    return Counts(
+        asked=asked,
+        completed=len(done),
+        failures=tuple(failures.items()),
+        wrong_prompt_tok=_wrong(done, "prompt_tok", "asked_prompt_tok"),
+        wrong_output_tok=_wrong(done, "output_tok", "asked_output_tok"),
+        asked_prompt_tok=rows[0]["asked_prompt_tok"] if rows else 0,
+        asked_output_tok=rows[0]["asked_output_tok"] if rows else 0,
+        cached_tok=max((row["cached_tok"] or 0 for row in done), default=0),
+        warmup_failed=sum(row["outcome"] != "ok" for row in rows if row["phase"] == "warmup"),
+    )
+
+
+def _wrong(rows: list[Row], got: str, asked: str) -> tuple[tuple[int | None, int], ...]:
+    return tuple(Counter(row[got] for row in rows if row[got] != row[asked]).items())
+
+
+def _energy(power: list[Row], window: tuple[int, int] | None, tok_s: float | None, window_s: float | None) -> Row:
+    """Energy of the measured window; NULL, with the word why, where nothing could be read."""
+    if window is None:
+        return {"power_status": "not measured"}
+    found = window_energy(power, *window)
+    tokens = tok_s * window_s if tok_s and window_s else None
+    per_tok = None if found.energy_j is None or not tokens else found.energy_j / tokens
+    return {
+        "power_status": found.status.value,
+        "energy_j": found.energy_j,
+        "energy_j_per_tok": per_tok,
+        "power_mean_w": found.power_mean_w,
+    }
+
+
+def _metrics(bench: Bench, key: Mapping[str, Any], phase: str) -> list[Row]:
+    """The engine's own metrics; none where it does not answer."""
+    try:
+        text = bench.session.metrics_text()
+    except EngineUnreachableError:
+        return []
+    at_ns = time.monotonic_ns()
+    return [
+        {**key, "at_ns": at_ns, "phase": phase, "name": name, "value": value}
+        for name, value in engine_metrics.values(text)
+    ]
+
+
+def _since(zero_ns: int, row: Row) -> Row:
+    return {**row, "at_ns": row["at_ns"] - zero_ns} if row.get("at_ns") is not None else row
+
+
+def _read(answer: Answer) -> dict[str, pa.Table]:
+    """The worker's tables; their names are the warehouse's."""
+    return {name: feather.read_table(path, memory_map=False) for name, path in answer.tables.items()}
+
+
+def _table(name: str, rows: list[Row]) -> pa.Table:
+    return pa.Table.from_pylist(rows, schema=SCHEMAS[name])
+
+
+def _commit(bench: Bench, trial: Trial, row: Row, tables: Tables) -> TrialEnded:
+    """Commit the trial; where it cannot be kept it says so and counts as lost, to be run again."""
+    outcome, reason = Outcome(row["outcome"]), row["reason"]
+    try:
+        bench.warehouse.commit_trial(row, {name: table for name, table in tables.items() if len(table)})
+    except StoreError as error:
+        outcome, reason = Outcome.LOST, f"measured, but not kept: {error}"
+    return TrialEnded(
+        launch_id=bench.job.launch.launch_id,
+        trial_id=trial.trial_id,
+        outcome=outcome,
+        reason=reason,
+        output_tok_s=row.get("output_tok_s"),
+    )

@@ -1,0 +1,152 @@
+"""A submission: what a run still has to do, and doing it on an embedded Ray."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleetbench import __version__
+from fleetbench.errors import UnusableEnvironmentError
+from fleetbench.fleet.embedded import embedded_ray
+from fleetbench.fleet.job import LaunchJob
+from fleetbench.fleet.planning import Planned
+from fleetbench.fleet.progress import progress
+from fleetbench.fleet.rows import refusal_row, run_row, trial_row
+from fleetbench.matrix.types import Outcome
+from fleetbench.plan.launches import keep, missing
+from fleetbench.plan.machine import Event, Record, RunMachine, Start
+from fleetbench.plan.types import Plan
+from fleetbench.store.commit import Warehouse
+
+LOCAL_WINDOW = 1
+"""A local launch takes the whole node, so there is never a second one to wait for it."""
+
+Watch = Callable[[Start | Record | Event], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """plan: all that was asked (after --only); todo: what is missing; outcomes, attempts: by trial_id."""
+
+    planned: Planned
+    plan: Plan
+    todo: Plan
+    outcomes: Mapping[str, Outcome]
+    attempts: Mapping[str, int]
+    warehouse: Warehouse
+    cache: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a submission ended: the outcome of every trial of its plan that has one."""
+
+    outcomes: Mapping[str, Outcome]
+    interrupted: bool
+
+
+def open_submission(
+    planned: Planned, warehouse: Warehouse, cache: Path, *, retry_failed: bool, only: Collection[str] | None
+) -> Submission:
+    """Compare the plan with what is committed; `only` holds the cell_ids to stay with.
+
+    Raises:
+        UnusableEnvironmentError: the warehouse cannot be written.
+    """
+    warehouse.create()
+    plan = planned.plan if only is None else keep(planned.plan, lambda trial: trial.cell.cell_id in only)
+    done = progress(warehouse.committed(plan.run_id), retry_failed=retry_failed)
+    wanted = {trial.trial_id for trial in plan.trials}
+    return Submission(
+        planned=planned,
+        plan=plan,
+        todo=missing(plan, done.outcomes.keys()),
+        outcomes={trial: outcome for trial, outcome in done.outcomes.items() if trial in wanted},
+        attempts=done.attempts,
+        warehouse=warehouse,
+        cache=cache,
+    )
+
+
+@contextmanager
+def sole_driver(warehouse: Warehouse, run_id: str) -> Iterator[None]:
+    """Hold the run: two drivers would measure the same trials, each disturbing the other."""
+    path = warehouse.root / "locks" / f"driver-{run_id}.lock"
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise UnusableEnvironmentError(
+            f"run {run_id} is being measured by another process: wait for it, or take a run of your own with --new"
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def record_plan(submission: Submission) -> None:
+    """The run and its refusals, as rows."""
+    plan, warehouse = submission.planned.plan, submission.warehouse
+    warehouse.commit("runs", [run_row(plan, __version__)], run_id=plan.run_id, name="run")
+    if plan.refusals:
+        rows = [refusal_row(plan.run_id, refusal) for refusal in plan.refusals]
+        warehouse.commit("refusals", rows, run_id=plan.run_id, name="refusals")
+
+
+def execute(submission: Submission, watch: Watch, stop_wanted: Callable[[], bool]) -> Ended:
+    """Run what is missing, until it is done or `stop_wanted`."""
+    record_plan(submission)
+    machine = RunMachine(window=LOCAL_WINDOW)
+    if submission.todo.launches:
+        with embedded_ray():
+            from fleetbench.fleet.controller import Controller  # noqa: PLC0415 - Ray reads its environment at import
+
+            controller = Controller(
+                machine=machine,
+                make_job=lambda start: _job(submission, start),
+                record=lambda record: _record(submission, record),
+                watch=watch,
+                stop_wanted=stop_wanted,
+            )
+            controller.run(submission.todo.launches)
+    return Ended(outcomes={**submission.outcomes, **machine.outcomes}, interrupted=machine.interrupted)
+
+
+def _job(submission: Submission, start: Start) -> LaunchJob:
+    matrix = submission.plan.matrix
+    return LaunchJob(
+        run_id=submission.plan.run_id,
+        launch=start.launch,
+        attempt=start.attempt,
+        trials=start.trials,
+        trial_attempts={trial.trial_id: submission.attempts.get(trial.trial_id, 0) for trial in start.trials},
+        model_path=submission.planned.model_paths[start.launch.model.name],
+        effort=matrix.effort,
+        limits=matrix.limits,
+        quality=matrix.quality,
+        warehouse=submission.warehouse.root.resolve(),
+        cache=submission.cache.resolve(),
+    )
+
+
+def _record(submission: Submission, record: Record) -> None:
+    """A row for a trial whose launch cannot write it any more."""
+    row = trial_row(
+        run_id=submission.plan.run_id,
+        launch=record.launch,
+        launch_attempt=record.attempt,
+        trial=record.trial,
+        attempt=submission.attempts.get(record.trial.trial_id, 0),
+        node=socket.gethostname(),
+        outcome=record.outcome,
+        reason=record.reason,
+        measured={},
+    )
+    submission.warehouse.commit_trial(row, {})
