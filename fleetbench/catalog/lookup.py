@@ -20,8 +20,8 @@ Axis = Literal["weights", "activations", "kv", "attention"]
 class FormatInfo:
     """A number format.
 
-    bits: mean bits per element with its scales, None where the engine chooses; block: elements of one stored
-    block, None where scales belong to channels or tensors; block_bytes: bytes of that block; ggml: the type's
+    bits: mean bits per element with its scales, None where the name does not fix it; block: elements that share
+    a scale group; block_bytes: bytes of one stored block, None where no stored layout is known; ggml: the type's
     name in a GGUF file; axes: where a recipe may name it.
     """
 
@@ -36,7 +36,7 @@ class FormatInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSpec:
-    """What an engine can be asked for; max_gpus: GPUs of one launch, None without a bound."""
+    """What an engine can be asked for; where it is not implemented, names that its source gives, never complete."""
 
     name: str
     implemented: bool
@@ -46,15 +46,16 @@ class EngineSpec:
     attention: tuple[str, ...]
     methods: tuple[str, ...]
     hardware: tuple[str, ...]
-    arrivals: tuple[str, ...]
-    max_gpus: int | None
     note: str
     source: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HardwareInfo:
-    """A hardware tag; memory of one GPU, and the price of one GPU for an hour with its source and date."""
+    """A hardware tag; memory of one GPU, and the price of one GPU for an hour with its source and date.
+
+    memory_bytes and price_usd_h are None where no source at hand states them.
+    """
 
     name: str
     gpu: str | None

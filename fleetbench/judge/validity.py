@@ -61,7 +61,7 @@ def _lengths(counts: Counts) -> list[str]:
         ("output", counts.asked_output_tok, counts.wrong_output_tok),
     )
     return [
-        f"{n} requests have {'no count of' if got is None else got} {what} tokens by the server's usage, asked were {asked}"
+        f"{n} requests have {'no count of' if got is None else got} {what} tokens by the server's usage, asked: {asked}"
         for what, asked, wrong in checks
         for got, n in wrong
     ]

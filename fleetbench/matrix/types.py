@@ -149,7 +149,10 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exclusion:
-    """Cells that the author rules out: every given axis value must match. `because` is the row's reason."""
+    """Cells that the author rules out: every axis in `match` must match. `because` is the row's reason.
+
+    match: (axis, value) pairs; an axis may be repeated, and then matches by any of its values.
+    """
 
     match: tuple[tuple[str, str], ...]
     because: str

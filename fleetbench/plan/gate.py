@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fleetbench.catalog.lookup import EngineSpec, engine_spec
+from fleetbench.catalog.lookup import EngineSpec, engine_names, engine_spec
 from fleetbench.matrix.types import Cell, LoadPoint
 from fleetbench.plan.launches import QUALITY_TOK
 from fleetbench.plan.types import Refusal, sequence_tok
@@ -22,6 +22,9 @@ def _objections(cell: Cell, available: frozenset[str]) -> Iterator[tuple[str, st
     if spec is None:
         yield "engine-unknown", f"no engine {cell.engine.name} is known"
         return
+    if not spec.implemented:
+        yield "engine-not-implemented", f"{spec.name} is known, but this version runs only {', '.join(_implemented())}"
+        return
     yield from _engine_objections(cell, spec)
     if cell.hardware not in available:
         yield "no-node", f"no node of kind {cell.hardware} is joined; this machine is `local`"
@@ -36,6 +39,10 @@ def _objections(cell: Cell, available: frozenset[str]) -> Iterator[tuple[str, st
         yield "open-loop", "the load generator of this version holds requests in flight: give `batch`, not `rate`"
 
 
+def _implemented() -> list[str]:
+    return [name for name in engine_names() if (spec := engine_spec(name)) and spec.implemented]
+
+
 def _engine_objections(cell: Cell, spec: EngineSpec) -> Iterator[tuple[str, str]]:
     recipe = cell.recipe
     if cell.hardware not in spec.hardware:
@@ -46,7 +53,7 @@ def _engine_objections(cell: Cell, spec: EngineSpec) -> Iterator[tuple[str, str]
         if kind not in spec.kv:
             yield "kv", f"{spec.name} has no {kind} cache for {axis}; it has {', '.join(spec.kv)}"
     if recipe.activations != "f16":
-        yield "activations", f"{spec.name} computes on f16 activations; {recipe.activations} cannot be asked of it"
+        yield "activations", f"activations cannot be set for {spec.name}; remove them from recipe {recipe.name}"
     if recipe.method != "rtn":
         yield (
             "method",

@@ -48,13 +48,15 @@ def missing(plan: Plan, settled: Collection[str]) -> Plan:
 
 
 def _group(cells: Iterable[Cell]) -> list[list[Cell]]:
-    """Cells by what an engine is started with; the reference first, then in the matrix's order."""
+    """Cells by what an engine is started with: model by model in the matrix's order, the reference first."""
     groups: dict[tuple[object, ...], list[Cell]] = {}
+    models: dict[str, int] = {}
     for cell in cells:
         recipe = replace(cell.recipe, name="")
         key = (cell.model.digest, cell.artifact_id, recipe, cell.engine, cell.hardware, cell.parallel)
         groups.setdefault(key, []).append(cell)
-    return sorted(groups.values(), key=lambda group: not group[0].reference)
+        models.setdefault(cell.model.name, len(models))
+    return sorted(groups.values(), key=lambda group: (models[group[0].model.name], not group[0].reference))
 
 
 def _control_points(group: list[Cell]) -> list[Cell]:

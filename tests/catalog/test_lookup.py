@@ -5,6 +5,8 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from fleetbench.catalog import lookup
 
+AXES: tuple[lookup.Axis, ...] = ("weights", "activations", "kv", "attention")
+
 
 def ggml_formats() -> list[str]:
     names = dict.fromkeys((*lookup.format_names("weights"), *lookup.format_names("kv")))
@@ -49,6 +51,25 @@ def test_a_price_has_a_source_and_a_date() -> None:
         assert info is not None
         assert info.price_source
         assert (info.price_usd_h is None) == (info.price_date is None)
+
+
+def test_a_figure_that_no_source_states_is_none_not_zero() -> None:
+    mi300x, a100 = lookup.hardware_info("mi300x"), lookup.hardware_info("a100-80g")
+    assert mi300x is not None
+    assert a100 is not None
+    assert mi300x.memory_bytes is None
+    assert a100.price_usd_h is None
+
+
+def test_every_entry_has_a_source() -> None:
+    formats = {name for axis in AXES for name in lookup.format_names(axis)}
+    found = [
+        *map(lookup.format_info, formats),
+        *map(lookup.engine_spec, lookup.engine_names()),
+        *map(lookup.embedded_model, lookup.model_names()),
+        *map(lookup.suite_info, lookup.suite_names()),
+    ]
+    assert all(entry is not None and entry.source.strip() for entry in found)
 
 
 def test_a_model_of_random_weights_knows_no_suite() -> None:

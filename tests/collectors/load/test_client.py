@@ -144,7 +144,7 @@ def test_a_slow_request_times_out_while_the_others_go_on(engine: Start) -> None:
             turn.answer()
 
     server = engine(script)
-    with loop(server.address, batch=2, timeout_s=1) as client:
+    with loop(server.address, batch=2, timeout_s=2) as client:
         done = client.run([payload([i]) for i in range(6)])
     release.set()
     assert [exchange.ending for exchange in done] == [Ending.TIMEOUT, *[Ending.COMPLETE] * 5]

@@ -1,0 +1,162 @@
+"""`fleetbench submit` as a user runs it: real Ray, real engine, kills and resuming."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleetbench.engine.lease import holders
+from tests.small import write_matrix
+
+pytestmark = [pytest.mark.engine, pytest.mark.ray]
+
+SPEED = "[{name: tiny, measure: [speed]}]"
+
+
+class Shell:
+    """Runs `fleetbench` with a warehouse and a cache of its own."""
+
+    def __init__(self, folder: Path, cache: Path) -> None:
+        self.folder = folder
+        self.warehouse = folder / "warehouse"
+        self.environment = {
+            **os.environ,
+            "FLEETBENCH_CACHE": str(cache),
+            "FLEETBENCH_WAREHOUSE": str(self.warehouse),
+            "COLUMNS": "80",
+        }
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "fleetbench", *arguments],
+            env=self.environment,
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str) -> tuple[int, str, str]:
+        with self.start(*arguments) as process:
+            out, err = process.communicate(timeout=120)
+        return process.returncode, out, err
+
+    def rows(self, sql: str) -> list[dict[str, Any]]:
+        code, out, err = self.run("sql", sql, "--format", "json")
+        assert code == 0, err
+        rows: list[dict[str, Any]] = json.loads(out)
+        return rows
+
+
+@pytest.fixture
+def shell(tmp_path: Path, artifact_cache: Path) -> Shell:
+    return Shell(tmp_path, artifact_cache)
+
+
+def wait_for_line(process: subprocess.Popen[str], holds: Callable[[str], bool]) -> Iterator[str]:
+    """Lines of stderr up to the first for which it holds."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        yield line
+        if holds(line):
+            return
+    pytest.fail("the line never came")
+
+
+def read_until(process: subprocess.Popen[str], word: str) -> None:
+    list(wait_for_line(process, lambda line: word in line))
+
+
+def test_a_matrix_becomes_tables_and_a_second_submission_runs_nothing(shell: Shell) -> None:
+    matrix = str(write_matrix(shell.folder))
+    code, out, err = shell.run("submit", matrix)
+    assert code == 0, err
+    assert "q2_k" in out
+    trials = "SELECT trial_id, attempt, outcome FROM attempts ORDER BY ALL"
+    before = shell.rows(trials)
+    assert [row["outcome"] for row in before] == ["ok"] * len(before)
+    code, again, err = shell.run("submit", matrix)
+    assert code == 0, err
+    assert shell.rows(trials) == before
+    assert again == out
+
+
+def test_an_interruption_keeps_what_is_done_and_the_same_command_goes_on(shell: Shell) -> None:
+    matrix = str(write_matrix(shell.folder, models=SPEED, quality=None, repeats="2"))
+    process = shell.start("submit", matrix)
+    read_until(process, "1/3")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert "Go on with" in err
+    kept = shell.rows("SELECT trial_id FROM trials WHERE outcome = 'ok'")
+    assert kept
+    code, _, err = shell.run("submit", matrix)
+    assert code == 0, err
+    ends = shell.rows("SELECT trial_id, outcome FROM trials")
+    assert {row["outcome"] for row in ends} == {"ok"}
+    attempts = {
+        row["trial_id"]: row["n"] for row in shell.rows("SELECT trial_id, count(*) AS n FROM attempts GROUP BY ALL")
+    }
+    assert all(attempts[row["trial_id"]] == 1 for row in kept)
+
+
+def test_a_killed_driver_leaves_no_engine_and_loses_no_committed_trial(shell: Shell) -> None:
+    matrix = str(write_matrix(shell.folder, models=SPEED, quality=None, repeats="2"))
+    process = shell.start("submit", matrix)
+    read_until(process, "1/3")
+    running = engines(shell.rows("SELECT run_id FROM runs")[0]["run_id"])
+    process.kill()
+    process.communicate()
+    assert end_of(running)
+    kept = shell.rows("SELECT trial_id, attempt FROM trials WHERE outcome = 'ok' ORDER BY ALL")
+    assert len(kept) >= 4
+    code, _, err = shell.run("submit", matrix)
+    assert code == 0, err
+    after = shell.rows("SELECT trial_id, attempt FROM trials WHERE outcome = 'ok' ORDER BY ALL")
+    assert [row for row in after if row in kept] == kept
+    assert len(after) > len(kept)
+
+
+def engines(run_id: str) -> list[int]:
+    """Processes of a run's launches: engines, their guards, load workers."""
+    return [holder.pid for holder in holders() if holder.lease.startswith(run_id)]
+
+
+def end_of(pids: list[int]) -> bool:
+    """True once none of them lives, which guards see to within a second."""
+    handles = []
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            handles.append(os.pidfd_open(pid))
+    ended = [bool(select.select([handle], [], [], 10)[0]) for handle in handles]
+    for handle in handles:
+        os.close(handle)
+    return all(ended)
+
+
+def test_only_the_cells_that_are_wanted_run(shell: Shell) -> None:
+    matrix = str(write_matrix(shell.folder, models=SPEED, quality=None))
+    code, _, err = shell.run("submit", matrix, "--only", "recipe = 'q2_k' AND batch = 1")
+    assert code == 0, err
+    assert shell.rows("SELECT recipe, batch FROM trials") == [{"recipe": "q2_k", "batch": 1}]
+
+
+def test_a_cell_that_cannot_run_is_refused_as_a_row_and_the_others_run(shell: Shell) -> None:
+    recipes = "[f16, {name: kv-fp8, weights: f16, kv: fp8}]"
+    matrix = str(write_matrix(shell.folder, models=SPEED, quality=None, recipes=recipes))
+    code, _, err = shell.run("submit", matrix)
+    assert code == 0, err
+    assert {(row["recipe"], row["rule"]) for row in shell.rows("SELECT * FROM refusals")} == {("kv-fp8", "kv")}
+    assert {row["recipe"] for row in shell.rows("SELECT recipe FROM trials")} == {"f16"}
+    assert {row["outcome"] for row in shell.rows("SELECT outcome FROM cells")} == {"ok", "refused"}
