@@ -80,10 +80,11 @@ class EmbeddedModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteInfo:
-    """A quality suite; another version asks other items."""
+    """A quality suite; another version asks other items. max_items: of each category, a count."""
 
     name: str
     version: str
+    max_items: int
     about: str
     source: str
 

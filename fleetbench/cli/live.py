@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -18,25 +20,24 @@ from fleetbench.matrix.types import LoadPoint, Outcome
 from fleetbench.plan.machine import Event, LaunchEnded, LaunchLost, Record, SessionUp, Start, TrialEnded, TrialStarted
 from fleetbench.plan.types import EngineLaunch, Plan, Trial
 
-DONE = "[green]done[/]"
-
 
 class RunView:
-    """A bar, the launch and trial at work, and counts; plain lines where stderr is no terminal."""
+    """A bar, the launch and trial at work, and the cells; plain lines where stderr is no terminal."""
 
     def __init__(self, plan: Plan, todo: Plan, estimated_s: Mapping[str, float], *, settled: int) -> None:
         self.console = Console(stderr=True, highlight=False)
         self.launches = {launch.launch_id: launch for launch in todo.launches}
         self.trials = {trial.trial_id: trial for trial in plan.trials}
-        self.title = f"{plan.matrix.name} (run {plan.run})"
+        self.title = escape(f"{plan.matrix.name} (run {plan.run})")
         self.cells = len(plan.cells)
         self.refused = len(plan.refusals)
         self.total = len(plan.trials)
         self.ended = settled
-        self.failed = 0
+        self.left = Counter(trial.cell.cell_id for trial in todo.trials)
+        self.left.update({cell.cell_id: 0 for cell in plan.cells})
+        self.bad: set[str] = set()
         self.began: dict[str, float] = {}
         self.estimated_s = dict(estimated_s)
-        self.spent_s = 0.0
         self.planned_s = 0.0
         self.order = 0
         self.now: Trial | None = None
@@ -94,11 +95,12 @@ class RunView:
         self.now = None
         self.ended += 1
         self.planned_s += self.estimated_s.pop(trial_id, 0.0)
+        trial = self.trials[trial_id]
+        self.left[trial.cell.cell_id] -= 1
         if outcome is Outcome.OK:
             return
-        self.failed += 1
-        trial = self.trials[trial_id]
-        self.say(f"  [red]{outcome.value}[/] {describe(trial)}: {_one_line(reason)}")
+        self.bad.add(trial.cell.cell_id)
+        self.say(f"  [red]{outcome.value}[/] {escape(describe(trial))}: {_one_line(reason)}")
 
     def _launch_line(self, event: LaunchEnded | LaunchLost) -> None:
         launch = self.launches[event.launch_id]
@@ -107,28 +109,34 @@ class RunView:
         mark = "[green]✓[/]" if ok else "[red]✗[/]"
         place = f"{self.order}/{max(self.order, len(self.launches))}"
         speed = f"  last {self.tok_s:,.0f} tok/s" if ok and self.tok_s and _measures_speed(launch) else ""
-        self.say(f"{mark} [dim]{place:>5}[/]  {launch.label:<28}{len(launch.trials):>3} trials {taken:6.1f} s{speed}")
+        self.say(
+            f"{mark} [dim]{place:>5}[/]  {escape(launch.label):<28}{len(launch.trials):>3} trials {taken:6.1f} s{speed}"
+        )
         if not ok:
             self.say(f"        {_one_line(event.reason)}")
 
     def render(self) -> Group:
-        """The live part: three lines at most."""
+        """The live part: how far, what now, and the cells."""
         grid = Table.grid(padding=(0, 1))
-        grid.add_row(
-            ProgressBar(total=self.total, completed=self.ended, width=30),
-            f"{self.ended}/{self.total} trials",
-            f"[red]{self.failed} failed[/]" if self.failed else "0 failed",
-            f"{self.tok_s:,.0f} tok/s" if self.tok_s else "",
-            self._left(),
-        )
-        at = Text()
-        if self.launch is not None:
-            what = describe(self.now, model=False) if self.now else "starting the engine"
-            at.append(f"launch {self.order}/{max(self.order, len(self.launches))}  {self.launch.label}  ", style="bold")
-            at.append(what)
-        else:
-            at.append("starting Ray")
-        return Group(grid, at)
+        speed = f"{self.tok_s:,.0f} tok/s" if self.tok_s else ""
+        bar = ProgressBar(total=self.total, completed=self.ended, width=34)
+        grid.add_row(bar, f"{self.ended}/{self.total} trials", speed, self._left())
+        return Group(grid, self._now(), self._cells())
+
+    def _now(self) -> Text:
+        if self.launch is None:
+            return Text("starting Ray")
+        what = describe(self.now, model=False) if self.now else "starting the engine"
+        place = f"launch {self.order}/{max(self.order, len(self.launches))}"
+        return Text.assemble(f"{place}  ", (self.launch.label, "bold"), f"  {what}")
+
+    def _cells(self) -> Text:
+        running = 1 if self.now else 0
+        bad = len(self.bad)
+        waiting = sum(left > 0 and cell not in self.bad for cell, left in self.left.items())
+        done = len(self.left) - waiting - bad
+        said = f"cells: {done} done, {running} running, "
+        return Text.assemble(said, (f"{bad} failed", "red" if bad else ""), f", {max(0, waiting - running)} waiting")
 
     def _left(self) -> str:
         rest = sum(self.estimated_s.values())
@@ -153,7 +161,7 @@ def _measures_speed(launch: EngineLaunch) -> bool:
 
 def _one_line(text: str | None) -> str:
     lines = (text or "no reason was given").strip().splitlines()
-    return lines[0].replace("[", r"\[") if lines else ""
+    return escape(lines[0]) if lines else ""
 
 
 def note(text: str) -> None:

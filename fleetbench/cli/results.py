@@ -16,11 +16,12 @@ from fleetbench.cli.options import format_option, warehouse_option
 def runs(warehouse: Path, form: str) -> None:
     """List the runs in the warehouse, the latest first."""
     from fleetbench.cli.output import show
-    from fleetbench.report.runs import list_runs
+    from fleetbench.report.runs import brief, list_runs
     from fleetbench.store.views import connect
 
     with connect(warehouse) as connection:
-        show(list_runs(connection), form)
+        found = list_runs(connection)
+    show(brief(found) if form == "table" else found, form)
 
 
 @click.command()

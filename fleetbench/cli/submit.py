@@ -51,7 +51,8 @@ def submit(
     with sole_driver(submission.warehouse, planned.plan.run_id):
         ended = _run(submission)
     if ended.interrupted:
-        again = shlex.join(["fleetbench", "submit", str(matrix), "--run", name, "--warehouse", str(warehouse)])
+        options = ["--run", name, "--warehouse", str(warehouse), *(["--only", only] if only else [])]
+        again = shlex.join(["fleetbench", "submit", str(matrix), *options])
         kept = sum(outcome.value != "cancelled" for outcome in ended.outcomes.values())
         note(f"interrupted: {kept} of {len(submission.plan.trials)} trials are kept. Go on with\n  {again}")
         return INTERRUPTED

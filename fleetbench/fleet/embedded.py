@@ -6,7 +6,9 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,6 +82,7 @@ def _environment(folder: Path) -> None:
 def _start(folder: Path) -> None:
     import ray  # noqa: PLC0415 - see above
 
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address="local",
@@ -95,3 +98,5 @@ def _start(folder: Path) -> None:
     except (OSError, RuntimeError, ConnectionError, TimeoutError, ValueError) as error:
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UnusableEnvironmentError(f"Ray did not start on this machine: {line}") from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)  # Ray took it, and would die by it with a stack trace

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -86,10 +87,14 @@ def _load() -> Finding:
 
 
 def _writable(subject: str, folder: Path, setting: str) -> Finding:
+    """Whether a file can be made there, tried; the folder itself is not made."""
     place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        return Finding(subject=subject, verdict="lack", found=f"{folder} cannot be written", remedy=f"set {setting}")
-    free = shutil.disk_usage(place).free
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            free = shutil.disk_usage(place).free
+    except OSError as error:
+        found = f"{folder} cannot be written: {error.strerror}"
+        return Finding(subject=subject, verdict="lack", found=found, remedy=f"set {setting}")
     found = f"{folder}, {free / 1e9:.0f} GB free"
     if free < CACHE_BYTES:
         return Finding(subject=subject, verdict="note", found=found, remedy=f"free some, or set {setting}")

@@ -105,12 +105,7 @@ def _ask(bench: Bench, trial: Trial, key: Mapping[str, Any], *, zero_ns: int) ->
         answer = _run(bench, spec)
     power = sampler.rows(**key)
     zero_ns = zero_ns if isinstance(answer, Result) else answer.summary.get("clock_mono_ns", zero_ns)
-    tables = {
-        "power": _table("power", [_since(zero_ns, row) for row in power]),
-        "engine_metrics": _table(
-            "engine_metrics", [_since(zero_ns, row) for row in (*before, *_metrics(bench, key, "after"))]
-        ),
-    }
+    tables = {"power": _table("power", [_since(zero_ns, row) for row in power])}
     if isinstance(answer, Result):
         return Result(outcome=answer.outcome, reason=answer.reason, tables=tables)
     measured = _read(answer)
@@ -121,6 +116,8 @@ def _ask(bench: Bench, trial: Trial, key: Mapping[str, Any], *, zero_ns: int) ->
     else:
         outcome, reason = _quality_outcome(measured["quality_items"])
         columns |= _quality_columns(measured["quality_items"])
+    after = _metrics(bench, key, "after") if outcome is not Outcome.TIMEOUT else []
+    tables["engine_metrics"] = _table("engine_metrics", [_since(zero_ns, row) for row in (*before, *after)])
     return Result(outcome=outcome, reason=reason, columns=columns, tables={**tables, **measured})
 
 
@@ -181,8 +178,8 @@ def counts(requests: pa.Table, *, asked: int) -> Counts:
         failures=tuple(failures.items()),
         wrong_prompt_tok=_wrong(done, "prompt_tok", "asked_prompt_tok"),
         wrong_output_tok=_wrong(done, "output_tok", "asked_output_tok"),
-        asked_prompt_tok=rows[0]["asked_prompt_tok"] if rows else 0,
-        asked_output_tok=rows[0]["asked_output_tok"] if rows else 0,
+        asked_prompt_tok=measured[0]["asked_prompt_tok"] if measured else 0,
+        asked_output_tok=measured[0]["asked_output_tok"] if measured else 0,
         cached_tok=max((row["cached_tok"] or 0 for row in done), default=0),
         warmup_failed=sum(row["outcome"] != "ok" for row in rows if row["phase"] == "warmup"),
     )

@@ -91,9 +91,8 @@ def sole_driver(warehouse: Warehouse, run_id: str) -> Iterator[None]:
         os.close(handle)
 
 
-def record_plan(submission: Submission) -> None:
+def record_plan(plan: Plan, warehouse: Warehouse) -> None:
     """The run and its refusals, as rows."""
-    plan, warehouse = submission.planned.plan, submission.warehouse
     warehouse.commit("runs", [run_row(plan, __version__)], run_id=plan.run_id, name="run")
     if plan.refusals:
         rows = [refusal_row(plan.run_id, refusal) for refusal in plan.refusals]
@@ -102,7 +101,7 @@ def record_plan(submission: Submission) -> None:
 
 def execute(submission: Submission, watch: Watch, stop_wanted: Callable[[], bool]) -> Ended:
     """Run what is missing, until it is done or `stop_wanted`."""
-    record_plan(submission)
+    record_plan(submission.planned.plan, submission.warehouse)
     machine = RunMachine(window=LOCAL_WINDOW)
     if submission.todo.launches:
         with embedded_ray():

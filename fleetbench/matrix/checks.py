@@ -94,6 +94,7 @@ def cross(tree: dict[str, Any]) -> Iterator[Found]:
     yield from _parallel(tree)
     yield from _recipes(tree)
     yield from _load(tree)
+    yield from _quality(tree)
     yield from _measures(tree)
     for index, entry in enumerate(_list(tree.get("exclude"))):
         if isinstance(entry, dict) and not entry.keys() - {"because"}:
@@ -144,6 +145,17 @@ def _load(tree: dict[str, Any]) -> Iterator[Found]:
         yield ("load",), "has neither batch nor rate (add batch: requests in flight)"
     if "arrivals" in load and "rate" not in load:
         yield ("load", "arrivals"), "needs rate (a batch is held constant and has no arrivals)"
+
+
+def _quality(tree: dict[str, Any]) -> Iterator[Found]:
+    quality = tree.get("quality")
+    if not isinstance(quality, dict):
+        return
+    suite, items = quality.get("suite"), quality.get("items")
+    info = lookup.suite_info(suite) if isinstance(suite, str) else None
+    if info and isinstance(items, int) and items > info.max_items:
+        why = f"must be at most {info.max_items}, all that suite {info.name} has of a category, not {show(items)}"
+        yield ("quality", "items"), why
 
 
 def _measures(tree: dict[str, Any]) -> Iterator[Found]:

@@ -53,6 +53,25 @@ class Short:
         return self.spell(value) if isinstance(value, str) else value
 
 
+class Lone:
+    """What is no mapping stands for the mapping that has it as its `key`."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_before_validator_function(self._expand, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        mapping = handler(schema)
+        return {"anyOf": [handler.resolve_ref_schema(mapping)["properties"][self.key], mapping]}
+
+    def _expand(self, value: Any) -> Any:
+        return value if isinstance(value, dict) else {self.key: value}
+
+
 class _Known:
     """A word out of the catalog."""
 

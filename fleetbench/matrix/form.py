@@ -17,6 +17,7 @@ from fleetbench.matrix.fields import (
     Hardware,
     Kv,
     Label,
+    Lone,
     Many,
     Method,
     Name,
@@ -75,6 +76,14 @@ class ParallelForm(_Form):
     dp: Many[Degree] = [1]
 
 
+class WarmupForm(_Form):
+    """Requests before the measured ones, which may be shorter: no length is ever more than the load point's."""
+
+    requests: Annotated[int, Field(ge=0, le=INT32)]
+    context: Annotated[Count | None, Field(description="prompt tokens; the load point's if left out")] = None
+    output: Annotated[Count | None, Field(description="output tokens; the load point's if left out")] = None
+
+
 class LoadForm(_Form):
     """What is asked of a running engine; lists multiply."""
 
@@ -84,14 +93,14 @@ class LoadForm(_Form):
     context: Annotated[Many[Count], Field(description="prompt tokens, exact")]
     output: Annotated[Many[Count], Field(description="output tokens, exact")]
     requests: Annotated[Count, Field(description="measured requests of a trial, at least the batch")] = 8
-    warmup: Annotated[int, Field(ge=0, le=INT32, description="requests before them")] = 1
+    warmup: Annotated[WarmupForm, Lone("requests"), Field(description="requests before them")] = WarmupForm(requests=1)
 
 
 class QualityForm(_Form):
     """The suite that quality is measured by; `items` of each category."""
 
     suite: Suite
-    items: Annotated[int, Field(ge=1, le=1_000_000)] = 300
+    items: Annotated[int, Field(ge=1, description="no more than the suite has")] = 300
 
 
 class SloForm(_Form):
@@ -161,6 +170,7 @@ FORMS: dict[tuple[str, ...], type[BaseModel]] = {
     ("recipes", "kv"): KvForm,
     ("parallel",): ParallelForm,
     ("load",): LoadForm,
+    ("load", "warmup"): WarmupForm,
     ("quality",): QualityForm,
     ("slo",): SloForm,
     ("limits",): LimitsForm,
@@ -180,4 +190,4 @@ def _no_null(schema: Any) -> Any:
         return [_no_null(part) for part in schema if part != {"type": "null"}]
     if not isinstance(schema, dict):
         return schema
-    return {key: _no_null(part) for key, part in schema.items() if (key, part) != ("default", None)}
+    return {key: _no_null(part) for key, part in schema.items() if part is not None}

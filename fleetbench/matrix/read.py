@@ -25,6 +25,7 @@ from fleetbench.matrix.types import (
     QualitySpec,
     Recipe,
     Slo,
+    Warmup,
 )
 
 MAX_BYTES = 1_000_000
@@ -172,9 +173,7 @@ def _matrix(form: MatrixForm, folder: Path | None) -> Matrix:
         reference=form.reference,
         recipes=tuple(_recipe(recipe) for recipe in form.recipes),
         load=_load(form),
-        effort=Effort(requests=form.load.requests, warmup=form.load.warmup)
-        if form.load
-        else Effort(requests=8, warmup=1),
+        effort=_effort(form),
         repeats=form.repeats,
         seed=form.seed,
         quality=QualitySpec(suite=form.quality.suite, items=form.quality.items) if form.quality else None,
@@ -244,6 +243,16 @@ def _load(form: MatrixForm) -> tuple[LoadPoint, ...]:
         LoadPoint(batch=None, rate=rate, arrivals=load.arrivals or "poisson", context_tok=context, output_tok=output)
         for rate in load.rate
         for context, output in lengths
+    )
+
+
+def _effort(form: MatrixForm) -> Effort:
+    if form.load is None:
+        return Effort(requests=8, warmup=Warmup(requests=1))
+    warmup = form.load.warmup
+    return Effort(
+        requests=form.load.requests,
+        warmup=Warmup(requests=warmup.requests, context_tok=warmup.context, output_tok=warmup.output),
     )
 
 

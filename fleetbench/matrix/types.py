@@ -75,11 +75,26 @@ class LoadPoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Warmup:
+    """Requests before the measured ones; a length of None is the load point's."""
+
+    requests: int
+    context_tok: int | None = None
+    output_tok: int | None = None
+
+    def lengths_tok(self, work: LoadPoint) -> tuple[int, int]:
+        """Prompt and output tokens of each: its own, but never more than the load point's."""
+        context_tok = work.context_tok if self.context_tok is None else self.context_tok
+        output_tok = work.output_tok if self.output_tok is None else self.output_tok
+        return min(context_tok, work.context_tok), min(output_tok, work.output_tok)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
     """How much is measured per trial; not part of what a cell is."""
 
     requests: int
-    warmup: int
+    warmup: Warmup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fleetbench.catalog.lookup import format_info, hardware_info
-from fleetbench.matrix.types import Effort, LoadPoint
+from fleetbench.matrix.types import Cell, Effort, LoadPoint
 from fleetbench.plan.types import EngineLaunch, Plan, Trial
 
 LAUNCH_S = 2.0
@@ -62,14 +62,21 @@ def _trial_s(trial: Trial, effort: Effort, history_s: Mapping[str, float]) -> fl
 
 
 def _nominal_s(trial: Trial, effort: Effort) -> float:
-    """Compute-bound prefill of every request, then one read of the weights per decode step of the batch."""
     work = trial.cell.work
     if not isinstance(work, LoadPoint):
         return work.items * 6 * QUALITY_ITEM_S
     batch = work.batch or 1
-    requests = max(effort.requests, batch) + effort.warmup
-    form = format_info(trial.cell.recipe.weights)
+    warm_s = _requests_s(trial.cell, effort.warmup.requests, batch, *effort.warmup.lengths_tok(work))
+    return warm_s + _requests_s(trial.cell, max(effort.requests, batch), batch, work.context_tok, work.output_tok)
+
+
+def _requests_s(cell: Cell, requests: int, batch: int, context_tok: int, output_tok: int) -> float:
+    """Compute-bound prefill of every request, then one read of the weights per decode step of those in flight."""
+    if not requests:
+        return 0.0
+    flying = min(batch, requests)
+    form = format_info(cell.recipe.weights)
     bits = form.bits if form and form.bits else 16.0
-    prefill = 2 * trial.cell.model.params * work.context_tok / LOCAL_FLOPS
-    step = trial.cell.model.params * bits / 8 / LOCAL_BANDWIDTH
-    return requests * prefill + requests / batch * work.output_tok * step * (1 + (batch - 1) / 2)
+    prefill = 2 * cell.model.params * context_tok / LOCAL_FLOPS
+    step = cell.model.params * bits / 8 / LOCAL_BANDWIDTH
+    return requests * prefill + requests / flying * output_tok * step * (1 + (flying - 1) / 2)

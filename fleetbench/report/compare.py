@@ -1,4 +1,4 @@
-"""What a run, or several side by side, came to: speed, latency, quality, drift and coverage."""
+"""What a run, or several side by side, came to: speed, latency, quality, both at a glance, drift and coverage."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import duckdb
 
 from fleetbench.errors import InputError
+from fleetbench.report.glance import glance_panels
 from fleetbench.report.quality import quality_panels
-from fleetbench.report.query import query
+from fleetbench.report.query import query, sentence
 from fleetbench.report.result import Panel
 from fleetbench.report.speed import speed_panels
 
-_CHOSEN = """
+_CHOSEN = """\
 CREATE OR REPLACE TEMP TABLE chosen AS
 SELECT c.*, list_position(json_extract_string(r.matrix_json, '$.recipes[*].name'), c.recipe) AS place
 FROM (
@@ -49,8 +50,9 @@ def compare(connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str], where
     runs = {"runs": list(run_ids)}
     _choose(connection, runs, where)
     speed, quality = speed_panels(connection, runs), quality_panels(connection, runs)
+    glance = glance_panels(connection, runs)
     drift = [_drift_panel(connection, runs)] if speed else []
-    return [*speed, *quality, *drift, _coverage_panel(connection, runs)]
+    return [*speed, *quality, *glance, *drift, _coverage_panel(connection, runs)]
 
 
 def _choose(connection: duckdb.DuckDBPyConnection, runs: dict[str, list[str]], where: str | None) -> None:
@@ -61,7 +63,7 @@ def _choose(connection: duckdb.DuckDBPyConnection, runs: dict[str, list[str]], w
             raise InputError((f"--where {where}: give one condition",))
         connection.execute(statements[0], runs)
     except duckdb.Error as error:
-        raise InputError((f"--where {where}: {str(error).strip()}",)) from error
+        raise InputError((f"--where {where}: {sentence(error)}",)) from error
 
 
 def _drift_panel(connection: duckdb.DuckDBPyConnection, runs: dict[str, list[str]]) -> Panel:

@@ -7,7 +7,7 @@ import itertools
 import duckdb
 
 from fleetbench.report.query import query
-from fleetbench.report.result import Panel, Result
+from fleetbench.report.result import Panel, Result, titled
 
 _SQL = """
 SELECT
@@ -43,19 +43,20 @@ def quality_panels(connection: duckdb.DuckDBPyConnection, runs: dict[str, list[s
 
 def _panels(rows: list[Row]) -> list[Panel]:
     head = rows[0]
-    where = f"{head['model']}, {head['suite']}, {head['engine']} {head['engine_version']}, {head['hardware']}"
     cells = [list(cell) for _, cell in itertools.groupby(rows, key=lambda row: (row["run_id"], row["cell_id"]))]
     same = tuple(name for name in ("run", "kv") if len({row[name] for row in rows}) == 1)
     keys = len(_KEYS) - len(same)
     dull = ("reason",) if any(row["outcome"] != "ok" for row in rows) else ("outcome", "reason")
+    title, version = _titled("Quality", head)
     overall = Panel(
-        title=f"Quality: {where}",
+        title=title,
         result=_overall(cells),
         keys=keys,
-        hidden=(*same, *dull),
+        hidden=(*same, *dull, "engine_version"),
         notes=(
-            f"KL: mean divergence from {head['reference_name']}, nats, standard error, positions.",
-            "Right: items of all categories, Wilson 95 % interval.",
+            *version,
+            f"KL: mean divergence from {head['reference_name']} over the positions, nats; +-: its standard error.",
+            "Right: of the items of all categories; low, high: Wilson 95 % interval.",
             *sorted({f"{row['recipe']}: {row['reason']}" for row in rows if row["outcome"] != "ok"}),
         ),
     )
@@ -63,14 +64,23 @@ def _panels(rows: list[Row]) -> list[Panel]:
     if not categories:
         return [overall]
     counts = ", ".join(f"{name} {_count(rows, name)}" for name in categories)
+    title, version = _titled("Accuracy by category, %", head)
     by_category = Panel(
-        title=f"Accuracy by category, %: {where}",
+        title=title,
         result=_by_category(cells, categories),
         keys=keys,
-        hidden=same + tuple(f"{name}_n" for name in categories),
-        notes=(f"+-: half of the Wilson 95 % interval. Items: {counts}.",),
+        hidden=(*same, *(f"{name}_n" for name in categories), "engine_version"),
+        notes=(
+            *version,
+            f"+-: half of the Wilson 95 % interval. Items: {counts}.",
+        ),
     )
     return [overall, by_category]
+
+
+def _titled(what: str, row: Row) -> tuple[str, tuple[str, ...]]:
+    engine, version, hardware = (str(row[name]) for name in ("engine", "engine_version", "hardware"))
+    return titled(what, str(row["model"]), str(row["suite"]), engine=engine, version=version, hardware=hardware)
 
 
 def _overall(cells: list[list[Row]]) -> Result:
@@ -78,20 +88,21 @@ def _overall(cells: list[list[Row]]) -> Result:
         *_KEYS,
         ("kl_mean_nat", "KL"),
         ("kl_se_nat", "+-"),
-        ("positions", "n"),
+        ("positions", "positions"),
         ("accuracy_pct", "right %"),
         ("low_pct", "low"),
         ("high_pct", "high"),
-        ("n", "n"),
+        ("n", "items"),
         ("outcome", "outcome"),
         ("reason", "reason"),
+        ("engine_version", "version"),
     )
     rows = []
     for cell in cells:
         head = cell[0]
         n = sum(_int(row["n"]) for row in cell)
         correct = sum(_int(row["correct"]) for row in cell)
-        interval = _wilson_pct(correct, n)
+        interval = wilson_pct(correct, n)
         rows.append(
             (
                 *(head[name] for name, _ in _KEYS),
@@ -101,6 +112,7 @@ def _overall(cells: list[list[Row]]) -> Result:
                 n or None,
                 head["outcome"],
                 head["reason"],
+                head["engine_version"],
             )
         )
     return Result(columns=tuple(c for c, _ in columns), labels=tuple(label for _, label in columns), rows=tuple(rows))
@@ -113,24 +125,24 @@ def _by_category(cells: list[list[Row]], categories: list[str]) -> Result:
         values: list[object] = []
         for name in categories:
             row = by.get(name, {})
-            interval = _wilson_pct(_int(row.get("correct")), _int(row.get("n")))
+            interval = wilson_pct(_int(row.get("correct")), _int(row.get("n")))
             accuracy = row.get("accuracy")
             values += [
                 100 * accuracy if isinstance(accuracy, float) else None,
                 (interval[1] - interval[0]) / 2 if interval else None,
                 row.get("n"),
             ]
-        rows.append((*(cell[0][name] for name, _ in _KEYS), *values))
+        rows.append((*(cell[0][name] for name, _ in _KEYS), *values, cell[0]["engine_version"]))
     columns = [part for name in categories for part in (f"{name}_pct", f"{name}_half_width_pct", f"{name}_n")]
     labels = [part for name in categories for part in (name, "+-", "n")]
     return Result(
-        columns=(*(name for name, _ in _KEYS), *columns),
-        labels=(*(label for _, label in _KEYS), *labels),
+        columns=(*(name for name, _ in _KEYS), *columns, "engine_version"),
+        labels=(*(label for _, label in _KEYS), *labels, "version"),
         rows=tuple(rows),
     )
 
 
-def _wilson_pct(correct: int, n: int) -> tuple[float, float] | None:
+def wilson_pct(correct: int, n: int) -> tuple[float, float] | None:
     """Wilson's 95 % interval in percent; None without an answer. The view `quality` has the same in SQL."""
     if not n:
         return None

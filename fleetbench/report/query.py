@@ -25,9 +25,30 @@ def query(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[s
         connection.execute(statements[0], dict(parameters or {}))  # not sql(): its errors point at no line
         found = _fetched(connection)
     except duckdb.Error as error:
-        raise InputError((str(error).strip(),)) from error
+        raise InputError((sentence(error),)) from error
     values = [column.to_pylist() for column in found.columns]
     return Result(columns=_unique(tuple(found.column_names)), rows=tuple(zip(*values, strict=True)))
+
+
+def sentence(error: duckdb.Error) -> str:
+    """DuckDB's message without blank lines, its caret below what it points at."""
+    lines = [line.rstrip() for line in str(error).splitlines() if line.strip()]
+    for number, line in enumerate(lines[1:], 1):
+        if line.strip("^ ") == "" and "\t" in lines[number - 1]:
+            lines[number - 1], lines[number] = _aligned(lines[number - 1], line)
+    return "\n".join(lines)
+
+
+def _aligned(code: str, caret: str) -> tuple[str, str]:
+    """DuckDB counts a tab as nothing; make it one blank in both."""
+    column = caret.index("^")
+    tabs = 0
+    for place, sign in enumerate(code):
+        if sign == "\t":
+            tabs += 1
+        elif place - tabs >= column:
+            break
+    return code.replace("\t", " "), " " * tabs + caret
 
 
 def _fetched(connection: duckdb.DuckDBPyConnection) -> pa.Table:

@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len
+
+PAGE = 80
+"""Characters of a line that a report is made for."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
@@ -43,6 +48,14 @@ class Panel:
             labels=tuple(self.result.headers[n] for n in shown),
             rows=tuple(tuple(row[n] for n in shown) for row in self.result.rows),
         )
+
+
+def titled(what: str, *subject: str, engine: str, version: str, hardware: str) -> tuple[str, tuple[str, ...]]:
+    """A panel's title, and its notes: the engine's version moves there where the title is wider than a page."""
+    whole = f"{what}: {', '.join((*subject, f'{engine} {version}', hardware))}"
+    if cell_len(whole) <= PAGE:
+        return whole, ()
+    return f"{what}: {', '.join((*subject, engine, hardware))}", (f"{engine} {version}.",)
 
 
 def split(widths: Sequence[int], *, keys: int, total: int, gap: int) -> list[list[int]]:

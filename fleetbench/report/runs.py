@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 
 import duckdb
@@ -12,16 +13,37 @@ from fleetbench.report.result import Result
 
 _RUNS = """
 SELECT
-    run_id, matrix, run, last_submitted_at AS submitted, cells_planned AS cells, cells_ok AS ok,
+    run_id, matrix, run, date_trunc('second', last_submitted_at) AS submitted, cells_planned AS cells, cells_ok AS ok,
     cells_failed AS failed, cells_invalid AS invalid, cells_refused AS refused, cells_missing AS missing
 FROM coverage
 ORDER BY last_submitted_at DESC, run_id
 """
+_WRONG = ("failed", "invalid", "refused", "missing")
 
 
 def list_runs(connection: duckdb.DuckDBPyConnection) -> Result:
     """One row a run, the latest first."""
     return query(connection, _RUNS)
+
+
+def brief(runs: Result) -> Result:
+    """The same for a narrow page: a run's full name, times to the minute, and of what went wrong what there is."""
+    wrong = [name for name in _WRONG if any(row[runs.columns.index(name)] for row in runs.rows)]
+    rows = []
+    for values in runs.rows:
+        row = dict(zip(runs.columns, values, strict=True))
+        submitted = row["submitted"]
+        rows.append(
+            (
+                row["run_id"],
+                f"{row['matrix']}/{row['run']}",
+                f"{submitted:%Y-%m-%d %H:%M}" if isinstance(submitted, dt.datetime) else submitted,
+                row["cells"],
+                row["ok"],
+                *(row[name] for name in wrong),
+            )
+        )
+    return Result(columns=("run_id", "run", "submitted", "cells", "ok", *wrong), rows=tuple(rows))
 
 
 def resolve(connection: duckdb.DuckDBPyConnection, wanted: Sequence[str]) -> tuple[str, ...]:

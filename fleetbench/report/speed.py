@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 
 import duckdb
 
 from fleetbench.report.query import query
-from fleetbench.report.result import Panel, Result
+from fleetbench.report.result import Panel, Result, titled
 
 _GROUP = ("model", "random_weights", "engine", "engine_version", "hardware", "tp", "pp", "dp", "reference_name")
 _KEYS = (
@@ -37,23 +38,33 @@ _RATE = (
 _TTFT = (
     ("ttft_n", "n"),
     ("ttft_mean_ms", "mean"),
+    ("ttft_spread_pct", "spread %"),
     ("ttft_p50_ms", "p50"),
     ("ttft_p90_ms", "p90"),
     ("ttft_p99_ms", "p99"),
-    ("prefill_tok_s", "prefill tok/s"),
+    ("prefill_tok_s", "tok/s"),
 )
 _ITL = (
     ("itl_n", "n"),
     ("itl_mean_ms", "mean"),
+    ("itl_spread_pct", "spread %"),
     ("itl_p50_ms", "p50"),
     ("itl_p90_ms", "p90"),
     ("itl_p99_ms", "p99"),
-    ("decode_tok_s", "decode tok/s"),
+    ("decode_tok_s", "tok/s"),
+)
+_PROGRAMS = (("engine_version", "version"),)
+"""Not shown: a title may lack it."""
+_LATENCIES = (
+    ("TTFT, ms", _TTFT, "TTFT: time to first token; n: requests; tok/s: prefill of one stream, median."),
+    ("ITL, ms", _ITL, "ITL: time between tokens; n: gaps; tok/s: decoding of one stream, median."),
 )
 _SQL = """
 SELECT
     c.*,
     100 * c.output_tok_s_spread_ratio AS spread_pct,
+    100 * c.ttft_mean_ms_spread_ratio AS ttft_spread_pct,
+    100 * c.itl_mean_ms_spread_ratio AS itl_spread_pct,
     100 * c.energy_spread_ratio AS energy_spread_pct,
     r.matrix || '/' || r.run AS run,
     r.reference AS reference_name
@@ -82,27 +93,39 @@ def speed_panels(connection: duckdb.DuckDBPyConnection, runs: dict[str, list[str
 
 def _panels(rows: list[Row]) -> list[Panel]:
     head = rows[0]
-    where = f"{_model(head)}, {head['engine']} {head['engine_version']}, {head['hardware']}"
     same = {name for name in _OPTIONAL if len({row[name] for row in rows}) == 1}
     keys = tuple(key for key in _KEYS if key[0] not in same)
     dull = {"reason"} | ({"outcome"} if all(row["outcome"] == "ok" for row in rows) else set())
     if not any(row["energy_n"] for row in rows):
         dull |= {"energy_spread_pct", "energy_n"}
     measured = [row for row in rows if row["trials"]]
+    title, version = _titled("Speed", head)
     panels = [
         Panel(
-            title=f"Speed: {where}",
-            result=_result(rows, (*_KEYS, *_RATE)),
+            title=title,
+            result=_result(rows, (*_KEYS, *_RATE, *_PROGRAMS)),
             keys=len(keys),
-            hidden=tuple(same | dull),
-            notes=_notes(rows, same),
+            hidden=tuple(same | dull | dict(_PROGRAMS).keys()),
+            notes=(*version, *_notes(rows, same)),
         )
     ]
-    if measured:
-        for title, columns in (("Time to first token, ms", _TTFT), ("Time between tokens, ms", _ITL)):
-            result = _result(measured, (*_KEYS, *columns))
-            panels.append(Panel(title=f"{title}: {where}", result=result, keys=len(keys), hidden=tuple(same)))
+    for what, columns, note in _LATENCIES if measured else ():
+        title, version = _titled(what, head)
+        panels.append(
+            Panel(
+                title=title,
+                result=_result(measured, (*_KEYS, *columns, *_PROGRAMS)),
+                keys=len(keys),
+                hidden=tuple(same | dict(_PROGRAMS).keys()),
+                notes=(*version, note),
+            )
+        )
     return panels
+
+
+def _titled(what: str, row: Row) -> tuple[str, tuple[str, ...]]:
+    engine, version, hardware = (str(row[name]) for name in ("engine", "engine_version", "hardware"))
+    return titled(what, model_name(row), engine=engine, version=version, hardware=hardware)
 
 
 def _result(rows: list[Row], columns: tuple[tuple[str, str], ...]) -> Result:
@@ -113,7 +136,8 @@ def _result(rows: list[Row], columns: tuple[tuple[str, str], ...]) -> Result:
     )
 
 
-def _model(row: Row) -> str:
+def model_name(row: Mapping[str, object]) -> str:
+    """The model with what changes its meaning: random weights, and over how many devices it is spread."""
     parallel = ", ".join(f"{name} {row[name]}" for name in ("tp", "pp", "dp") if row[name] != 1)
     return f"{row['model']}{' (random weights)' if row['random_weights'] else ''}" + (
         f", {parallel}" if parallel else ""
@@ -125,7 +149,7 @@ def _notes(rows: list[Row], same: set[str]) -> tuple[str, ...]:
     fixed = [f"KV {head['kv']}"] * ("kv" in same) + [f"output {head['output_tok']} tokens"] * ("output_tok" in same)
     notes = [
         f"x ref: tok/s over {head['reference_name']}'s at the same load; low, high: over all pairs of trials.",
-        "n: trials; spread: (max - min) / median.",
+        "n: trials; spread: (max - min) / median, below of the trials' means.",
     ]
     if fixed:
         notes.append(f"{', '.join(fixed)}.")

@@ -4,6 +4,7 @@ import pytest
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from fleetbench.catalog import lookup
+from fleetbench_collectors.quality import suite
 
 AXES: tuple[lookup.Axis, ...] = ("weights", "activations", "kv", "attention")
 
@@ -77,7 +78,13 @@ def test_a_model_of_random_weights_knows_no_suite() -> None:
         model = lookup.embedded_model(name)
         assert model is not None
         assert bool(model.suites) != model.random_weights
-        assert all(lookup.suite_info(suite) for suite in model.suites)
+        assert all(lookup.suite_info(known) for known in model.suites)
+
+
+def test_the_embedded_suite_is_the_one_that_the_collectors_ask() -> None:
+    info = lookup.suite_info(suite.NAME)
+    assert info is not None
+    assert (info.version, info.max_items) == (str(suite.VERSION), suite.MAX_ITEMS)
 
 
 def test_an_unknown_name_is_none() -> None:

@@ -55,6 +55,8 @@ def load(base_url: str, out: Path, **more: Any) -> dict[str, Any]:
         "output_tok": 4,
         "requests": 2,
         "warmup": 0,
+        "warmup_context_tok": 16,
+        "warmup_output_tok": 4,
         "seed": 0,
         "nonce": "n",
         "token_ids": {"first": 3, "count": 95},

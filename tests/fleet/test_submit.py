@@ -91,11 +91,12 @@ def test_a_matrix_becomes_tables_and_a_second_submission_runs_nothing(shell: She
     assert again == out
 
 
-def test_an_interruption_keeps_what_is_done_and_the_same_command_goes_on(shell: Shell) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_keeps_what_is_done_and_the_same_command_goes_on(shell: Shell, number: signal.Signals) -> None:
     matrix = str(write_matrix(shell.folder, models=SPEED, quality=None, repeats="2"))
     process = shell.start("submit", matrix)
     read_until(process, "1/3")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 3
     assert "Go on with" in err

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +15,9 @@ import pytest
 
 from fleetbench.engine.lease import holders
 from fleetbench.fleet.job import LaunchJob
+from fleetbench.fleet.submission import record_plan
 from fleetbench.fleet.work import run_launch
-from fleetbench.matrix.types import Limits, Outcome
+from fleetbench.matrix.types import Effort, Limits, Outcome, Warmup
 from fleetbench.plan.machine import Event, LaunchEnded, SessionUp, TrialEnded, TrialStarted
 from fleetbench.store.commit import Warehouse
 from fleetbench.store.views import connect
@@ -69,6 +70,14 @@ def test_what_was_measured_is_what_was_asked(job: LaunchJob) -> None:
         lengths = connection.execute("SELECT DISTINCT phase, prompt_tok, output_tok FROM requests").fetchall()
     assert rows == [(1, 2, 2, 14, None), (2, 2, 2, 14, None)]
     assert sorted(lengths) == [("measure", 16, 8), ("warmup", 16, 8)]
+
+
+def test_a_warm_up_may_be_shorter_than_what_is_measured(job: LaunchJob) -> None:
+    effort = Effort(requests=2, warmup=Warmup(requests=1, context_tok=4, output_tok=64))
+    events = list(run_launch(replace(job, trials=job.trials[:1], effort=effort)))
+    assert outcomes(events) == [Outcome.OK]
+    assert column(job, "SELECT DISTINCT [prompt_tok, output_tok] FROM requests WHERE phase = 'warmup'") == [[4, 8]]
+    assert column(job, "SELECT DISTINCT [prompt_tok, output_tok] FROM requests WHERE phase = 'measure'") == [[16, 8]]
 
 
 def test_the_receipt_says_what_runs(job: LaunchJob) -> None:
@@ -144,14 +153,32 @@ def test_a_full_disk_loses_the_trial_by_name_and_the_others_go_on(job: LaunchJob
 
 
 @contextmanager
-def full_disk() -> Iterator[object]:
+def full_disk() -> Iterator[Callable[[bool], None]]:
     """While it is filled, this process can write no file of more than 256 bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    def fill(full: bool) -> None:  # noqa: FBT001
+    def fill(full: bool) -> None:  # noqa: FBT001 - a switch
         resource.setrlimit(resource.RLIMIT_FSIZE, (256 if full else soft, hard))
 
     try:
         yield fill
     finally:
-        fill(full=False)
+        fill(False)
+
+
+def test_two_bits_are_measurably_worse_than_the_reference_and_eight_are_not(
+    tmp_path: Path, artifact_cache: Path
+) -> None:
+    """KL against f16, from the engine's own probabilities; accuracies may differ by chance, KL does not."""
+    plan = planned(tmp_path, models="[{name: tiny, measure: [quality]}]", load=None, recipes="[f16, q8_0, q2_k]")
+    warehouse = Warehouse(tmp_path / "warehouse")
+    warehouse.create()
+    record_plan(plan.plan, warehouse)
+    for launch in plan.plan.launches:
+        assert outcomes(list(run_launch(job_of(plan, launch, warehouse=warehouse.root, cache=artifact_cache)))) == [
+            Outcome.OK
+        ]
+    with connect(warehouse.root) as connection:
+        kl = dict(connection.execute("SELECT recipe, kl_mean_nat FROM kl").fetchall())
+    assert kl["q8_0"] < 0.005
+    assert kl["q2_k"] > 0.02

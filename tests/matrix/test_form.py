@@ -19,6 +19,16 @@ def test_the_schema_is_a_json_schema(schema: dict[str, Any]) -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
 
 
+def test_the_defaults_that_an_editor_offers_are_valid(schema: dict[str, Any]) -> None:
+    offered = {key: entry["default"] for key, entry in schema["properties"].items() if "default" in entry}
+    load = {"batch": 1, "context": 1, "output": 1}
+    more = schema["$defs"]["LoadForm"]["properties"]
+    load |= {key: entry["default"] for key, entry in more.items() if "default" in entry}
+    quickstart = resources.root("matrices") / "smoke" / "quickstart.yaml"
+    tree = yaml.safe_load(quickstart.read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator(schema).validate(tree | offered | {"load": load})
+
+
 def test_every_shipped_matrix_satisfies_the_schema(schema: dict[str, Any]) -> None:
     files = sorted(resources.root("matrices").rglob("*.yaml"))
     assert files
@@ -33,6 +43,9 @@ def test_every_shipped_matrix_satisfies_the_schema(schema: dict[str, Any]) -> No
         {"recipes": ["f16", {"name": "x", "weights": "q9"}]},
         {"load": {"batch": 0, "context": 1, "output": 1}},
         {"load": {"batch": None, "context": 1, "output": 1}},
+        {"load": {"batch": 1, "context": 1, "output": 1, "warmup": -1}},
+        {"load": {"batch": 1, "context": 1, "output": 1, "warmup": {"context": 1}}},
+        {"load": {"batch": 1, "context": 1, "output": 1, "warmup": {"requests": 1, "context": 0}}},
         {"limits": {"launch": "soon"}},
         {"engines": ["llama.cpp"]},
         {"exclude": [{"hardware": "h100"}]},
@@ -52,6 +65,8 @@ def test_an_editor_sees_what_the_reader_refuses(schema: dict[str, Any], change: 
         {"parallel": [{"tp": 1}, {"tp": [2, 4], "pp": 2}]},
         {"recipes": ["f16", {"name": "x", "weights": "q4_k", "kv": {"k": "q8_0"}}]},
         {"load": {"rate": [2, 5.5], "arrivals": "poisson", "context": 64, "output": 8}},
+        {"load": {"batch": 1, "context": 64, "output": 8, "warmup": 2}},
+        {"load": {"batch": 1, "context": 64, "output": 8, "warmup": {"requests": 1, "output": 4}}},
         {"limits": {"launch": "1h30m", "trial": 90}},
         {"exclude": {"hardware": ["h100", "h200"], "batch": 4, "because": "x"}},
     ],

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleetbench import resources
+from fleetbench.catalog import lookup
 from fleetbench.errors import InputError
 from fleetbench.matrix import expand, read
-from fleetbench.matrix.types import KvFormat, LoadPoint, Parallel
+from fleetbench.matrix.types import KvFormat, LoadPoint, Parallel, Warmup
 
 QUICKSTART = resources.root("matrices") / "smoke" / "quickstart.yaml"
 FULL = """\
@@ -46,7 +47,8 @@ limits: {launch: 10m, trial: 1h30m, cost_usd: 50}
 exclude: [{hardware: h100, weights: [q4_k, q8_0], batch: 4, because: no FP4 tensor cores}]
 """
 COUNTS = ("load.batch", "load.context", "load.output", "load.requests", "parallel.tp", "parallel.pp", "parallel.dp")
-SCALARS = (*COUNTS, "load.warmup", "repeats", "seed", "quality.items", "slo.ttft_p99_ms", "slo.itl_p99_ms")
+WARMUP = ("load.warmup", "load.warmup.requests", "load.warmup.context", "load.warmup.output")
+SCALARS = (*COUNTS, *WARMUP, "repeats", "seed", "quality.items", "slo.ttft_p99_ms", "slo.itl_p99_ms")
 NOT_NUMBERS: tuple[Any, ...] = (True, False, "x", "", {"a": 1}, None, float("nan"), float("inf"), float("-inf"), [[1]])
 LISTS = ("models", "engines", "hardware", "parallel", "recipes", "load.batch", "load.context", "load.output")
 MAPPINGS = ("load", "quality", "slo", "limits")
@@ -62,6 +64,8 @@ def base() -> dict[str, Any]:
 
 def put_in_base(path: str, value: Any) -> dict[str, Any]:
     tree = place = base()
+    if path.startswith("load.warmup."):
+        tree["load"]["warmup"] = {"requests": 1}
     *before, last = path.split(".")
     for step in before:
         place = place.setdefault(step, {})
@@ -114,6 +118,26 @@ def test_what_is_left_out_has_its_default() -> None:
     assert matrix.limits.trial_s == 900
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        (0, Warmup(requests=0)),
+        (3, Warmup(requests=3)),
+        ({"requests": 3}, Warmup(requests=3)),
+        ({"requests": 1, "output": 4}, Warmup(requests=1, output_tok=4)),
+        ({"requests": 1, "context": 16, "output": 4}, Warmup(requests=1, context_tok=16, output_tok=4)),
+    ],
+    ids=repr,
+)
+def test_a_warm_up_has_a_number_and_may_have_lengths(written: Any, meant: Warmup) -> None:
+    assert read.read_text(yaml.safe_dump(put_in_base("load.warmup", written)), "m.yaml").effort.warmup == meant
+
+
+def test_a_number_of_warm_up_requests_is_the_same_matrix_as_its_mapping() -> None:
+    short, long = (yaml.safe_dump(put_in_base("load.warmup", written)) for written in (2, {"requests": 2}))
+    assert read.read_text(short, "m.yaml") == read.read_text(long, "m.yaml")
+
+
 def test_open_loop_points_have_a_rate_and_no_batch() -> None:
     tree = base()
     tree["load"] = {"rate": [2, 5.5], "context": 64, "output": 8}
@@ -137,13 +161,13 @@ def test_what_is_no_number_is_refused_where_it_stands(path: str, value: Any) -> 
     assert any(f": {path}" in line for line in broken(path, value))
 
 
-@pytest.mark.parametrize("path", [*COUNTS, "repeats", "quality.items", "slo.ttft_p99_ms", "limits.launch"])
+@pytest.mark.parametrize("path", [*COUNTS, *WARMUP[2:], "repeats", "quality.items", "slo.ttft_p99_ms", "limits.launch"])
 @pytest.mark.parametrize("value", [0, -1, -(10**17), 10**17])
 def test_zero_negative_and_absurd_sizes_are_refused(path: str, value: int) -> None:
     assert any(f": {path}" in line and str(value) in line for line in broken(path, value))
 
 
-@pytest.mark.parametrize("path", [*COUNTS, "repeats", "seed", "quality.items", "load.warmup"])
+@pytest.mark.parametrize("path", [*COUNTS, *WARMUP, "repeats", "seed", "quality.items"])
 @pytest.mark.parametrize("value", [1.5, 2.0, "2"])
 def test_a_fraction_or_a_quoted_number_is_no_count(path: str, value: Any) -> None:
     assert any(f": {path}" in line and "whole number" in line for line in broken(path, value))
@@ -184,6 +208,7 @@ def test_a_missing_key_is_named_with_the_line_around_it(path: str) -> None:
         ("recipe", "recipes"),
         ("load.contexts", "context"),
         ("load.batches", "batch"),
+        ("load.warmup.contexts", "context"),
         ("quality.suit", "suite"),
         ("slo.ttft_p99", "ttft_p99_ms"),
         ("limits.cost", "cost_usd"),
@@ -245,6 +270,8 @@ def test_rates_of_equal_size_are_the_same_rate() -> None:
     [
         ("load", {"context": 1, "output": 1}, "load", "neither batch nor rate"),
         ("load", {"batch": 1, "rate": 1, "context": 1, "output": 1}, "load", "both batch and rate"),
+        ("load.warmup", {"context": 16}, "load.warmup.requests", "is missing"),
+        ("load.warmup", -1, "load.warmup", "at least 0, not -1"),
         ("load.arrivals", "poisson", "load.arrivals", "needs rate"),
         ("load.arrivals", "often", "load.arrivals", "'constant' or 'poisson'"),
         ("models", ["meta/llama"], "models[0]", "hub id"),
@@ -269,6 +296,18 @@ def test_rates_of_equal_size_are_the_same_rate() -> None:
 )
 def test_what_makes_no_sense_is_refused_with_the_reason(path: str, value: Any, where: str, word: str) -> None:
     assert any(f": {where}: " in line and word in line for line in broken(path, value))
+
+
+def test_more_items_than_the_suite_has_are_refused_on_their_line() -> None:
+    suite = lookup.suite_info("embedded")
+    assert suite is not None
+    most = FULL.replace("items: 10", f"items: {suite.max_items}")
+    quality = read.read_text(most, "m.yaml").quality
+    assert quality is not None
+    assert quality.items == suite.max_items
+    number = 1 + FULL[: FULL.index("quality: {")].count("\n")
+    (found,) = mistakes(FULL.replace("items: 10", f"items: {suite.max_items + 1}"))
+    assert found.startswith(f"m.yaml:{number}: quality.items: must be at most {suite.max_items}, ")
 
 
 def test_quality_asked_of_a_model_and_of_no_suite_is_refused() -> None:

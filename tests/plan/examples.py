@@ -15,6 +15,7 @@ from fleetbench.matrix.types import (
     QualitySpec,
     Recipe,
     Slo,
+    Warmup,
 )
 from fleetbench.plan.types import EngineLaunch, Trial
 
@@ -92,7 +93,7 @@ def matrix(*, repeats: int = 2) -> Matrix:
         reference="f16",
         recipes=(),
         load=(),
-        effort=Effort(requests=2, warmup=1),
+        effort=Effort(requests=2, warmup=Warmup(requests=1)),
         repeats=repeats,
         seed=0,
         quality=QualitySpec(suite="embedded", items=300),

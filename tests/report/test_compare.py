@@ -15,8 +15,8 @@ from fleetbench.errors import InputError
 from fleetbench.report.compare import compare
 from fleetbench.report.query import query
 from fleetbench.report.result import Panel
-from fleetbench.report.runs import list_runs, resolve
-from fleetbench.report.table import render_panels
+from fleetbench.report.runs import brief, list_runs, resolve
+from fleetbench.report.table import render, render_panels
 from fleetbench.store.commit import Warehouse
 from fleetbench.store.views import connect
 from tests.samples import START, Lab, item_row, position_row, trial_row
@@ -95,6 +95,30 @@ def test_recipes_stand_as_in_the_matrix_after_the_reference_and_batches_as_numbe
     assert order == [(recipe, batch) for recipe in ("f16", "q2_k", "q8_0") for batch in (4, 16)]
 
 
+def test_no_title_is_broken_and_no_speed_table_split(said: Callable[..., str]) -> None:
+    text = said()
+    for start, last in (
+        ("Speed: ", "J/tok"),
+        ("TTFT, ms: ", "tok/s"),
+        ("ITL, ms: ", "tok/s"),
+        ("At a glance: ", "items"),
+    ):
+        title, header = text[text.index(start) :].splitlines()[:2]
+        assert title.endswith("llamacpp 2026.10, local")
+        assert (header.split()[0], header.split()[-1]) == ("recipe", last)
+
+
+def test_latencies_have_n_and_the_spread_of_the_trials_means(lab: Lab) -> None:
+    for repeat, (ttft, itl) in enumerate(((10.0, 2.0), (12.0, 2.0), (11.0, 3.0))):
+        lab.speed("q4_k", 90.0, repeat, batch=4, ttft_mean_ms=ttft, itl_mean_ms=itl)
+    found = panels(lab)
+    for name, spread, n in (("TTFT, ms", 200 / 11, 6), ("ITL, ms", 50, 18)):
+        result = found[name].result
+        row = dict(zip(result.headers, next(row for row in result.rows if "q4_k" in row), strict=True))
+        assert (row["spread %"], row["n"]) == (pytest.approx(spread), n)
+        assert "spread %" in found[name].visible.headers
+
+
 def test_missing_energy_is_an_em_dash_and_says_why(said: Callable[..., str]) -> None:
     text = said()
     assert "J/tok is missing: power absent." in text
@@ -118,6 +142,8 @@ def test_quality_has_divergence_pooled_accuracy_and_categories(lab: Lab) -> None
     assert rows[0]["accuracy_pct"] == pytest.approx(95)
     by = found["Accuracy by category, %"]
     assert set(CATEGORIES) <= set(by.result.headers)
+    headers = found["Quality"].visible.headers
+    assert headers == ("recipe", "KL", "+-", "positions", "right %", "low", "high", "items")
 
 
 def test_failed_cells_stand_in_the_table_with_their_reason(lab: Lab, said: Callable[..., str]) -> None:
@@ -169,6 +195,20 @@ def test_a_run_is_found_by_id_start_or_name(lab: Lab) -> None:
         "there is no run ",
     ]
     assert [row[0] for row in list_runs(connection).rows] == ["abc123", "run1"]
+
+
+def test_runs_fit_a_page_with_what_went_wrong_and_times_to_the_minute(lab: Lab) -> None:
+    late = START.replace(minute=5, microsecond=123456)
+    lab.run(run_id="9a4da95f2653", run="20261121-123528-431", cells=25, submitted_at=late)
+    found = list_runs(connect(lab.warehouse.root))
+    assert str(found.rows[0][found.columns.index("submitted")]) == "2026-11-01 12:05:00"
+    sink = io.StringIO()
+    render(brief(found), "table", Console(file=sink, width=80, color_system=None))
+    assert [line.split() for line in sink.getvalue().splitlines()] == [
+        ["run_id", "run", "submitted", "cells", "ok", "missing"],
+        ["9a4da95f2653", "quickstart/20261121-123528-431", "2026-11-01", "12:05", "25", "0", "25"],
+        ["run1", "quickstart/default", "2026-11-01", "12:00", "9", "9", "0"],
+    ]
 
 
 def test_a_warehouse_without_runs_says_so(tmp_path: Path) -> None:

@@ -32,6 +32,18 @@ def test_a_mistake_in_sql_is_a_sentence(connection: duckdb.DuckDBPyConnection, s
         query(connection, sql)
 
 
+@pytest.mark.parametrize(
+    "sql", ["SELECT speling FROM cells", "SELECT\n\t\trun_id,\tspeling\nFROM cells", "\n\nSELEC 1"]
+)
+def test_a_mistake_has_no_blank_line_and_a_caret_below_it(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    with pytest.raises(InputError) as wrong:
+        query(connection, sql)
+    lines = str(wrong.value).splitlines()
+    assert all(line.strip() for line in lines)
+    assert lines[-2].startswith("LINE ")
+    assert lines[-2][lines[-1].index("^") :].startswith(("speling", "SELEC"))
+
+
 def test_columns_of_one_name_are_told_apart(connection: duckdb.DuckDBPyConnection) -> None:
     result = query(connection, "SELECT 1 AS a, 2 AS a, 3 AS a_1")
     assert result.columns == ("a", "a_1", "a_1_1")

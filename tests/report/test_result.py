@@ -3,9 +3,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetbench.report.result import narrow, split
+from fleetbench.report.result import PAGE, narrow, split, titled
 
 GAP = 2
+PLACE = {"engine": "llamacpp", "version": "2026.10.11549", "hardware": "local"}
 WIDTHS = st.lists(st.integers(1, 120), min_size=1, max_size=40)
 
 
@@ -34,3 +35,12 @@ def test_after_narrowing_every_panel_fits_the_page(widths: list[int], keys: int,
 def test_what_fits_is_neither_cut_nor_split(widths: list[int], keys: int) -> None:
     total = wide(widths, list(range(len(widths))))
     assert split(widths, keys=keys, total=total, gap=GAP) == [list(range(len(widths)))]
+
+
+def test_the_version_leaves_a_title_that_is_wider_than_a_page() -> None:
+    whole, notes = titled("ITL, ms", "ladder-75m (random weights)", **PLACE)
+    assert (whole, notes) == ("ITL, ms: ladder-75m (random weights), llamacpp 2026.10.11549, local", ())
+    title, notes = titled("ITL, ms", "a-model-of-a-longer-name (random weights)", **PLACE)
+    assert title == "ITL, ms: a-model-of-a-longer-name (random weights), llamacpp, local"
+    assert len(title) <= PAGE
+    assert notes == ("llamacpp 2026.10.11549.",)

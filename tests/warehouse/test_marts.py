@@ -69,8 +69,19 @@ def test_a_cell_is_the_median_of_its_good_trials_with_n_and_spread(lab: Lab, ask
 
 
 def test_one_trial_has_no_spread(lab: Lab, ask: Ask) -> None:
-    lab.speed("f16", 100.0)
-    assert ask("SELECT output_tok_s_spread_ratio AS s FROM cells") == [{"s": None}]
+    lab.speed("f16", 100.0, ttft_mean_ms=1.0, itl_mean_ms=1.0)
+    (cell,) = ask("SELECT columns('.*_spread_ratio') FROM cells")
+    assert len(cell) == 4
+    assert set(cell.values()) == {None}
+
+
+def test_the_spread_of_a_latency_is_that_of_the_good_trials_means(lab: Lab, ask: Ask) -> None:
+    for repeat, mean in enumerate((10.0, 12.0, 11.0)):
+        lab.speed("f16", 100.0, repeat, ttft_mean_ms=mean, itl_mean_ms=mean / 10)
+    lab.speed("f16", 1.0, 3, ttft_mean_ms=99.0, itl_mean_ms=99.0, outcome="invalid", valid=False)
+    (cell,) = ask("FROM cells")
+    assert cell["ttft_mean_ms_spread_ratio"] == pytest.approx(2 / 11)
+    assert cell["itl_mean_ms_spread_ratio"] == pytest.approx(2 / 11)
 
 
 def test_a_bad_trial_gives_its_cell_a_reason_and_no_number(lab: Lab, ask: Ask) -> None:

@@ -1,6 +1,7 @@
 -- Row: what the trials of a cell came to, the control left out.
 -- Key: run_id, cell_id.
--- A number is the median of the good trials; *_spread_ratio is (max - min) / median, NULL below two.
+-- A number is the median of the good trials; *_spread_ratio is (max - min) / median, NULL below two; that of
+-- a latency is over the trials' means.
 -- outcome is ok where every trial is, else the worst one's; trials counts the good ones.
 WITH numbers AS (
     SELECT
@@ -35,6 +36,18 @@ SELECT
     median(requests_per_s) FILTER (badness = 0) AS requests_per_s,
     median(prefill_tok_s) FILTER (badness = 0) AS prefill_tok_s,
     median(decode_tok_s) FILTER (badness = 0) AS decode_tok_s,
+    CASE
+        WHEN count(ttft_mean_ms) FILTER (badness = 0) > 1
+            THEN
+                (max(ttft_mean_ms) FILTER (badness = 0) - min(ttft_mean_ms) FILTER (badness = 0))
+                / nullif(median(ttft_mean_ms) FILTER (badness = 0), 0)
+    END AS ttft_mean_ms_spread_ratio,
+    CASE
+        WHEN count(itl_mean_ms) FILTER (badness = 0) > 1
+            THEN
+                (max(itl_mean_ms) FILTER (badness = 0) - min(itl_mean_ms) FILTER (badness = 0))
+                / nullif(median(itl_mean_ms) FILTER (badness = 0), 0)
+    END AS itl_mean_ms_spread_ratio,
     median(energy_j_per_tok) FILTER (badness = 0) AS energy_j_per_tok,
     count(energy_j_per_tok) FILTER (badness = 0) AS energy_n,
     CASE

@@ -1,7 +1,7 @@
 -- Row: one cell of a run: measured, failed or refused.
 -- Key: run_id, cell_id; the same cell_id in another run is the same cell.
--- Numbers: medians over the good trials (trials), spread beside; latencies pooled over their requests, exact;
--- p99 is NULL below 100 samples. A cell without a good trial has outcome and reason, and NULL for numbers.
+-- Numbers: medians over the good trials (trials), spread beside; latencies pooled over their requests, exact,
+-- beside them the spread of the trials' means; p99 is NULL below 100 samples. A cell without a good trial has outcome and reason, and NULL for numbers.
 -- Units: _tok_s tokens a second, _ms milliseconds, _j_per_tok joules an output token, _w watts.
 SELECT
     t.run_id,
@@ -41,6 +41,8 @@ SELECT
     c.prefill_tok_s,
     c.decode_tok_s,
     l.* EXCLUDE (run_id, cell_id),
+    c.ttft_mean_ms_spread_ratio,
+    c.itl_mean_ms_spread_ratio,
     c.energy_j_per_tok,
     c.energy_n,
     c.energy_spread_ratio,

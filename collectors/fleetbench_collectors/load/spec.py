@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+
+Phase = Literal["warmup", "measure"]
 
 
 class SpecError(ValueError):
@@ -28,8 +31,9 @@ class LoadSpec:
     """A closed loop of `batch` requests in flight.
 
     base_url: of the engine, http only; context_tok, output_tok: exact lengths of prompt and answer;
-    requests: measured ones, at least `batch`; warmup: requests before them, kept apart; seed, nonce: make
-    the prompts; request_timeout_s: from start to the last byte; out: the folder for the tables.
+    requests: measured ones, at least `batch`; warmup: requests before them, kept apart;
+    warmup_context_tok, warmup_output_tok: their lengths, at most the measured ones'; seed, nonce: make the
+    prompts; request_timeout_s: from start to the last byte; out: the folder for the tables.
     """
 
     run_id: str
@@ -42,6 +46,8 @@ class LoadSpec:
     output_tok: int
     requests: int
     warmup: int
+    warmup_context_tok: int
+    warmup_output_tok: int
     seed: int
     nonce: str
     token_ids: TokenIds
@@ -69,6 +75,12 @@ class LoadSpec:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
+    def lengths_tok(self, phase: Phase) -> tuple[int, int]:
+        """Exact lengths of prompt and answer."""
+        if phase == "warmup":
+            return self.warmup_context_tok, self.warmup_output_tok
+        return self.context_tok, self.output_tok
+
     @property
     def address(self) -> tuple[str, int]:
         url = urlsplit(self.base_url)
@@ -86,6 +98,8 @@ _AT_LEAST: Mapping[str, int | None] = {
     "output_tok": 1,
     "requests": 1,
     "warmup": 0,
+    "warmup_context_tok": 1,
+    "warmup_output_tok": 1,
     "seed": None,
 }
 _TEXTS = ("run_id", "trial_id", "base_url", "model", "nonce", "out")
@@ -131,8 +145,13 @@ def _contradictions(spec: LoadSpec) -> Iterator[str]:
         yield f"{spec.requests} requests never keep {spec.batch} in flight: ask for at least {spec.batch}"
     prompts = spec.requests + spec.warmup
     ids = spec.token_ids.count
-    if ids ** min(spec.context_tok, 64) < prompts:
-        yield f"{prompts} prompts of {spec.context_tok} tokens out of {ids} cannot all differ"
+    shortest_tok = min(spec.context_tok, spec.warmup_context_tok) if spec.warmup else spec.context_tok
+    if ids ** min(shortest_tok, 64) < prompts:
+        yield f"{prompts} prompts of {shortest_tok} tokens out of {ids} cannot all differ"
+    for name in ("context_tok", "output_tok"):
+        warm, measured = getattr(spec, f"warmup_{name}"), getattr(spec, name)
+        if warm > measured:
+            yield f"warmup_{name} must be at most {name}, {measured}, not {warm}"
     try:
         url = urlsplit(spec.base_url)
         usable = url.scheme == "http" and bool(url.hostname) and url.port != 0

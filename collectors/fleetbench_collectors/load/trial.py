@@ -19,6 +19,8 @@ from fleetbench_collectors.tables import REQUESTS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from fleetbench_collectors.load.spec import Phase
+
 _RESPONSE_MIN_BYTES = 1 << 20
 _TOKEN_MAX_BYTES = 4_096
 
@@ -63,26 +65,32 @@ def run(raw: Mapping[str, Any]) -> dict[str, Any]:
 def table(spec: LoadSpec, zero_ns: int, warm: Sequence[Exchange], measured: Sequence[Exchange]) -> pa.Table:
     """Rows of `tables.REQUESTS`, times in ns since `zero_ns` on the monotonic clock."""
     rows = [
-        _row(spec, zero_ns, phase, exchange)
-        for phase, exchanges in (("warmup", warm), ("measure", measured))
-        for exchange in exchanges
+        *(_row(spec, zero_ns, "warmup", exchange) for exchange in warm),
+        *(_row(spec, zero_ns, "measure", exchange) for exchange in measured),
     ]
     return pa.Table.from_pylist(rows, schema=REQUESTS)
 
 
 def _payloads(spec: LoadSpec) -> list[bytes]:
-    """The requests as they go over the wire, serialised before the clock runs."""
+    """The requests as they go over the wire, serialised before the clock runs.
+
+    Prompts differ in their first tokens, so those of the warm-up still do when they are cut.
+    """
     ids = range(spec.token_ids.first, spec.token_ids.first + spec.token_ids.count)
     made = prompts(spec.warmup + spec.requests, spec.context_tok, ids, spec.seed, spec.nonce)
-    return [_payload(spec, prompt) for prompt in made]
+    warm_tok, _ = spec.lengths_tok("warmup")
+    return [
+        *(_payload(spec, "warmup", prompt[:warm_tok]) for prompt in made[: spec.warmup]),
+        *(_payload(spec, "measure", prompt) for prompt in made[spec.warmup :]),
+    ]
 
 
-def _payload(spec: LoadSpec, prompt: Sequence[int]) -> bytes:
+def _payload(spec: LoadSpec, phase: Phase, prompt: Sequence[int]) -> bytes:
     body = json.dumps(
         {
             "model": spec.model,
             "prompt": prompt,
-            "max_tokens": spec.output_tok,
+            "max_tokens": spec.lengths_tok(phase)[1],
             "ignore_eos": True,
             "temperature": 0,
             "seed": spec.seed,
@@ -101,9 +109,10 @@ def _payload(spec: LoadSpec, prompt: Sequence[int]) -> bytes:
     return head.encode() + body
 
 
-def _row(spec: LoadSpec, zero_ns: int, phase: str, exchange: Exchange) -> dict[str, Any]:
+def _row(spec: LoadSpec, zero_ns: int, phase: Phase, exchange: Exchange) -> dict[str, Any]:
     said = reply(exchange)
     stamps = said.token_ns
+    context_tok, output_tok = spec.lengths_tok(phase)
     return {
         "run_id": spec.run_id,
         "trial_id": spec.trial_id,
@@ -116,8 +125,8 @@ def _row(spec: LoadSpec, zero_ns: int, phase: str, exchange: Exchange) -> dict[s
         "first_token_ns": stamps[0] - zero_ns if stamps else None,
         "last_token_ns": stamps[-1] - zero_ns if stamps else None,
         "end_ns": _since(zero_ns, said.end_ns),
-        "asked_prompt_tok": spec.context_tok,
-        "asked_output_tok": spec.output_tok,
+        "asked_prompt_tok": context_tok,
+        "asked_output_tok": output_tok,
         "chunks": len(stamps) if stamps else None,
         "gaps_us": said.gaps_us() if stamps else None,
         "stamp": "user",

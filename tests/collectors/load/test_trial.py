@@ -30,6 +30,8 @@ def spec(base_url: str, **more: Any) -> dict[str, Any]:
         "output_tok": 4,
         "requests": 6,
         "warmup": 1,
+        "warmup_context_tok": 16,
+        "warmup_output_tok": 4,
         "seed": 0,
         "nonce": "n",
         "token_ids": {"first": 3, "count": 95},
@@ -73,6 +75,25 @@ def test_the_engine_gets_what_was_asked_and_never_the_same_prompt(engine: Start)
             "stream_options": {"include_usage": True},
             "cache_prompt": False,
         }
+
+
+def test_a_warm_up_of_its_own_lengths_is_asked_and_kept_as_such(engine: Start) -> None:
+    server = engine(lambda turn: turn.answer())
+    asked = spec(server.url, warmup=5, warmup_context_tok=1, warmup_output_tok=2)
+    rows = trial.run(asked)["tables"]["requests"].to_pylist()
+    lengths = [(row["phase"], row["asked_prompt_tok"], row["asked_output_tok"]) for row in rows]
+    assert lengths == [("warmup", 1, 2)] * 5 + [("measure", 16, 4)] * 6
+    assert [(row["prompt_tok"], row["output_tok"]) for row in rows] == [(1, 2)] * 5 + [(16, 4)] * 6
+    heads = {turn.body["prompt"][0] for turn in server.turns}
+    assert len(heads) == len(server.turns) == 11
+
+
+def test_the_shape_of_the_warm_up_does_not_change_the_measured_prompts(engine: Start) -> None:
+    server = engine(lambda turn: turn.answer())
+    trial.run(spec(server.url, batch=1))
+    trial.run(spec(server.url, batch=1, warmup_context_tok=2))
+    first, second = server.turns[:7], server.turns[7:]
+    assert [turn.body["prompt"] for turn in second[1:]] == [turn.body["prompt"] for turn in first[1:]]
 
 
 def test_times_agree_with_the_servers_own_stamps(engine: Start) -> None:
@@ -136,9 +157,8 @@ def test_the_real_engine_counts_what_was_asked(tiny_session: Session) -> None:
     result = trial.run(spec(url, model=model, batch=4, requests=8, context_tok=64, output_tok=32, request_timeout_s=60))
     rows = result["tables"]["requests"].to_pylist()
     assert [row["error"] for row in rows] == [None] * 9
-    assert {(row["prompt_tok"], row["output_tok"], row["cached_tok"], row["chunks"]) for row in rows} == {
-        (64, 32, 0, 32)
-    }
+    said = [(row["prompt_tok"], row["output_tok"], row["cached_tok"], row["chunks"]) for row in rows]
+    assert said == [(16, 4, 0, 4)] + [(64, 32, 0, 32)] * 8
     assert result["summary"]["itl_n"] == 8 * 31
     assert result["summary"]["itl_p99_ms"] is not None
     assert result["summary"]["output_tok_s"] > 0
