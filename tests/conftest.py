@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from fleetbench.engine.protocol import Session
+from fleetbench.engine.protocol import Session
 
 hypothesis.settings.register_profile("fleetbench", deadline=None)
 hypothesis.settings.load_profile("fleetbench")
+
+
+ALLOW_SKIPS = "FLEETBENCH_ALLOW_SKIPS"
+"""Set to 0 where every tool is installed, so that a test that skips there is a failure."""
+_skipped: list[str] = []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped:
+        _skipped.append(report.nodeid)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _skipped and os.environ.get(ALLOW_SKIPS) == "0":
+        print(f"\n{len(_skipped)} skipped, where {ALLOW_SKIPS}=0 allows none: {', '.join(_skipped)}")  # noqa: T201
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")

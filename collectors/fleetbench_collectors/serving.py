@@ -17,16 +17,14 @@ import select
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
+
+import pyarrow as pa
 
 from fleetbench_collectors.failure import WorkerFailure
 from fleetbench_collectors.load.spec import SpecError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import pyarrow as pa
 
 HANDLERS: Mapping[str, str] = {
     "load": "fleetbench_collectors.load.trial",

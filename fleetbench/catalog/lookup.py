@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
 import yaml
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 Axis = Literal["weights", "activations", "kv", "attention"]
 

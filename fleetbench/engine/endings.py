@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from fleetbench.engine.guarded import Exit
-    from fleetbench.engine.protocol import Cause
+from fleetbench.engine.guarded import Exit
+from fleetbench.engine.protocol import Cause
 
 TAIL_BYTES = 65_536
 

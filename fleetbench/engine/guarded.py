@@ -11,15 +11,13 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from fleetbench.engine import guard, lease
 from fleetbench.errors import FleetbenchError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 ExitCause = Literal["exited", "stopped", "owner_lost", "stuck", "guard_lost"]
 START_S = 30.0

@@ -9,9 +9,11 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from types import TracebackType
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from fleetbench.engine import endings, llamacpp_words, protocol
@@ -20,10 +22,6 @@ from fleetbench.engine.protocol import Cause, EngineUnreachableError, LaunchErro
 from fleetbench.errors import UnusableEnvironmentError
 from fleetbench.matrix.types import EngineInfo
 from fleetbench_collectors.host.cores import free_cores
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from types import TracebackType
 
 NAME = "llamacpp"
 WHEEL = "xllamacpp"

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self
 
 from fleetbench.errors import FleetbenchError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-    from types import TracebackType
-
-    from fleetbench.matrix.types import EngineInfo, KvFormat
+from fleetbench.matrix.types import EngineInfo, KvFormat
 
 Cause = Literal[
     "oom",

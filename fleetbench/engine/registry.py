@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
 
+from fleetbench.engine.protocol import EngineAdapter
 from fleetbench.errors import UnusableEnvironmentError
-
-if TYPE_CHECKING:
-    from fleetbench.engine.protocol import EngineAdapter
 
 GROUP = "fleetbench.engines"
 

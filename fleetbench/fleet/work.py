@@ -82,7 +82,7 @@ def run_launch(job: LaunchJob) -> Iterator[Event]:
 
 def _measured(launch: _Launch, folder: Path) -> Iterator[Event]:
     job = launch.job
-    launch.artifact = artifact = ensure(_order(job), job.cache)
+    launch.artifact = artifact = ensure(artifact_order(job), job.cache)
     with ExitStack() as stack:
         session = engine(job.launch.engine.name).launch(_spec(job, artifact, folder / "engine.log"), launch.lease)
         launch.session = stack.enter_context(session)
@@ -119,7 +119,8 @@ def _worker(launch: _Launch, log: Path) -> Worker:
     return Worker.start(log=log, env={**os.environ, LEASE_ENV: launch.lease})
 
 
-def _order(job: LaunchJob) -> ArtifactOrder:
+def artifact_order(job: LaunchJob) -> ArtifactOrder:
+    """The checkpoint that the launch needs."""
     return ArtifactOrder(
         artifact_id=job.launch.artifact_id,
         model=job.launch.model.name,

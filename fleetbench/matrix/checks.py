@@ -6,15 +6,14 @@ The checks read the plain values leniently, so that they speak even where a fiel
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from pydantic_core import ErrorDetails
 
 from fleetbench.catalog import lookup
 from fleetbench.matrix.document import Loc, show
 from fleetbench.matrix.fields import spell_model, unknown
 from fleetbench.matrix.form import FORMS
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
 
 Found = tuple[Loc, str]
 

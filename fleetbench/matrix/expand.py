@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from fleetbench.catalog import lookup
 from fleetbench.matrix import identity
-from fleetbench.matrix.document import dotted
-from fleetbench.matrix.types import Cell, EngineInfo, LoadPoint, Matrix, ModelInfo, ModelSpec, QualityPoint
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from fleetbench.matrix.document import Lines, Loc
-    from fleetbench.matrix.types import Exclusion
+from fleetbench.matrix.document import Lines, Loc, dotted
+from fleetbench.matrix.types import Cell, EngineInfo, Exclusion, LoadPoint, Matrix, ModelInfo, ModelSpec, QualityPoint
 
 MAX_CELLS = 1_000_000
 NOT_FOUND = "not found"

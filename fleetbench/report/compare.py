@@ -63,7 +63,8 @@ def _choose(connection: duckdb.DuckDBPyConnection, runs: dict[str, list[str]], w
             raise InputError((f"--where {where}: give one condition",))
         connection.execute(statements[0], runs)
     except duckdb.Error as error:
-        raise InputError((f"--where {where}: {sentence(error)}",)) from error
+        why, _, _ = sentence(error).partition("\nLINE ")  # of our statement, not of the user's text
+        raise InputError((f"--where {where}: {why}",)) from error
 
 
 def _drift_panel(connection: duckdb.DuckDBPyConnection, runs: dict[str, list[str]]) -> Panel:

@@ -27,7 +27,7 @@ def list_runs(connection: duckdb.DuckDBPyConnection) -> Result:
 
 
 def brief(runs: Result) -> Result:
-    """The same for a narrow page: a run's full name, times to the minute, and of what went wrong what there is."""
+    """The same for a narrow page: a run's full name, times to the minute, only what went wrong anywhere."""
     wrong = [name for name in _WRONG if any(row[runs.columns.index(name)] for row in runs.rows)]
     rows = []
     for values in runs.rows:
@@ -38,12 +38,11 @@ def brief(runs: Result) -> Result:
                 row["run_id"],
                 f"{row['matrix']}/{row['run']}",
                 f"{submitted:%Y-%m-%d %H:%M}" if isinstance(submitted, dt.datetime) else submitted,
-                row["cells"],
-                row["ok"],
+                f"{row['ok']}/{row['cells']}",
                 *(row[name] for name in wrong),
             )
         )
-    return Result(columns=("run_id", "run", "submitted", "cells", "ok", *wrong), rows=tuple(rows))
+    return Result(columns=("run_id", "run", "submitted", "ok", *wrong), rows=tuple(rows))
 
 
 def resolve(connection: duckdb.DuckDBPyConnection, wanted: Sequence[str]) -> tuple[str, ...]:

@@ -10,22 +10,19 @@ import socket
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from pyarrow import feather
 
 from fleetbench.engine import lease
+from fleetbench.engine.protocol import Session
 from fleetbench_collectors import serving
 from fleetbench_collectors.failure import WorkerFailure
 from fleetbench_collectors.worker import Worker, WorkerDied, WorkerTimeout
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from fleetbench.engine.protocol import Session
 
 
 @pytest.fixture

@@ -1,18 +1,13 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetbench.engine import endings
-from fleetbench.engine.guarded import Exit
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from fleetbench.engine.guarded import ExitCause
+from fleetbench.engine.guarded import Exit, ExitCause
 
 PORT = "0.00.007.759 E srv         start: couldn't bind HTTP server socket, hostname: 127.0.0.1, port: 80"
 MISSING = "0.00.005.854 E gguf_init_from_file: failed to open GGUF file 'x.gguf' (No such file or directory)"

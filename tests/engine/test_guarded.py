@@ -6,20 +6,16 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from fleetbench.engine import guard, lease
 from fleetbench.engine.guarded import Exit, Guarded
+from tests.engine.conftest import Fifo
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from tests.engine.conftest import Fifo
-
-    Dies = Callable[[int], bool]
+Dies = Callable[[int], bool]
 
 PYTHON = (sys.executable, "-I", "-S", "-c")
 SAY = "import os,signal,sys\ndef say(*w):\n with open(sys.argv[1], 'a') as f: print(*w, file=f, flush=True)\n"

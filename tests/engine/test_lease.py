@@ -4,7 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,11 +13,7 @@ from hypothesis import strategies as st
 
 from fleetbench.engine import guard, lease
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    Start = Callable[[str], subprocess.Popen[bytes]]
+Start = Callable[[str], subprocess.Popen[bytes]]
 
 DEAD = "gone@{pid}.1"  # a pid in use now, but not since the first tick of the machine
 

@@ -7,24 +7,20 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from fleetbench.engine import lease, llamacpp, registry
-from fleetbench.engine.llamacpp import LlamaCpp
+from fleetbench.engine.llamacpp import LlamaCpp, LlamaCppSession
 from fleetbench.engine.protocol import EngineUnreachableError, LaunchError, LaunchSpec
 from fleetbench.matrix.types import KvFormat
 from fleetbench_collectors.host.cores import free_cores
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from fleetbench.engine.llamacpp import LlamaCppSession
-
-    Launch = Callable[..., LlamaCppSession]
+Launch = Callable[..., LlamaCppSession]
 
 FORMATS = ("f16", "q8_0", "q6_k", "q5_k", "q4_k", "q3_k", "q2_k", "iq4_xs", "mxfp4", "nvfp4")
 CACHES = (("f16", "f16"), ("q8_0", "q8_0"), ("q8_0", "q4_0"), ("q4_0", "f16"), ("f16", "q4_0"))

@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from fleetbench.artifact.build import ensure
 from fleetbench.engine.lease import holders
-from tests.small import write_matrix
+from fleetbench.fleet.work import artifact_order
+from tests.small import job_of, planned, write_matrix
 
 pytestmark = [pytest.mark.engine, pytest.mark.ray]
 
@@ -161,3 +163,25 @@ def test_a_cell_that_cannot_run_is_refused_as_a_row_and_the_others_run(shell: Sh
     assert {(row["recipe"], row["rule"]) for row in shell.rows("SELECT * FROM refusals")} == {("kv-fp8", "kv")}
     assert {row["recipe"] for row in shell.rows("SELECT recipe FROM trials")} == {"f16"}
     assert {row["outcome"] for row in shell.rows("SELECT outcome FROM cells")} == {"ok", "refused"}
+
+
+def test_an_engine_that_dies_at_start_fails_its_cells_with_its_log_and_the_others_run(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, tmp_path / "cache")
+    recipes = {"models": SPEED, "quality": None}
+    plan = planned(tmp_path, **recipes)
+    broken = next(launch for launch in plan.plan.launches if launch.recipe.name == "q2_k")
+    job = job_of(plan, broken, warehouse=shell.warehouse, cache=tmp_path / "cache")
+    gguf = ensure(artifact_order(job), job.cache).path
+    gguf.chmod(0o644)
+    gguf.write_bytes(b"\0" * gguf.stat().st_size)
+    code, _, err = shell.run("submit", str(write_matrix(tmp_path, **recipes)))
+    assert code == 1, err
+    assert "launch_failed" in err
+    ends = {(row["recipe"], row["outcome"]) for row in shell.rows("SELECT recipe, outcome FROM trials")}
+    assert ends == {("f16", "ok"), ("q2_k", "launch_failed")}
+    (row,) = shell.rows("SELECT reason, log_tail FROM launches WHERE outcome = 'launch_failed'")
+    assert "did not come up" in row["reason"]
+    assert "gguf" in row["log_tail"]
+    code, _, err = shell.run("submit", str(tmp_path / "small.yaml"))
+    assert code == 1
+    assert shell.rows("SELECT max(attempt) AS attempt FROM attempts") == [{"attempt": 0}]

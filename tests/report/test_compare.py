@@ -205,9 +205,9 @@ def test_runs_fit_a_page_with_what_went_wrong_and_times_to_the_minute(lab: Lab) 
     sink = io.StringIO()
     render(brief(found), "table", Console(file=sink, width=80, color_system=None))
     assert [line.split() for line in sink.getvalue().splitlines()] == [
-        ["run_id", "run", "submitted", "cells", "ok", "missing"],
-        ["9a4da95f2653", "quickstart/20261121-123528-431", "2026-11-01", "12:05", "25", "0", "25"],
-        ["run1", "quickstart/default", "2026-11-01", "12:00", "9", "9", "0"],
+        ["run_id", "run", "submitted", "ok", "missing"],
+        ["9a4da95f2653", "quickstart/20261121-123528-431", "2026-11-01", "12:05", "0/25", "25"],
+        ["run1", "quickstart/default", "2026-11-01", "12:00", "9/9", "0"],
     ]
 
 

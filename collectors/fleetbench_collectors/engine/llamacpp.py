@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import pyarrow as pa
 
 from fleetbench_collectors.tables import ENGINE_METRICS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 CANONICAL: Mapping[str, str] = {
     "llamacpp:prompt_tokens_total": "prompt_tok_total",

@@ -7,14 +7,12 @@ import gc
 import selectors
 import socket
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from fleetbench_collectors.load.http import FramingError, ResponseEnd
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 READ_BYTES = 262_144
 _CONNECT_NS = 10_000_000_000

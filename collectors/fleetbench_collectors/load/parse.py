@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fleetbench_collectors.load.client import Ending, Exchange
 from fleetbench_collectors.load.http import Chunks, FramingError, Head, Piece, head
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 ERROR_MAX_CHARS = 500
 _LINE = re.compile(rb"([^\r\n]*)(\r\n|\n|\r)")

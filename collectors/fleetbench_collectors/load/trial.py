@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -13,13 +14,8 @@ from fleetbench_collectors.load import latency
 from fleetbench_collectors.load.client import ClosedLoop, Exchange
 from fleetbench_collectors.load.parse import Reply, reply
 from fleetbench_collectors.load.prompts import prompts
-from fleetbench_collectors.load.spec import LoadSpec
+from fleetbench_collectors.load.spec import LoadSpec, Phase
 from fleetbench_collectors.tables import REQUESTS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from fleetbench_collectors.load.spec import Phase
 
 _RESPONSE_MIN_BYTES = 1 << 20
 _TOKEN_MAX_BYTES = 4_096

@@ -1,16 +1,12 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleetbench.engine.protocol import Session
 from fleetbench_collectors import tables
 from fleetbench_collectors.engine import llamacpp
-
-if TYPE_CHECKING:
-    from fleetbench.engine.protocol import Session
 
 TEXT = """\
 # HELP llamacpp:prompt_tokens_total Number of prompt tokens processed, excluding cached tokens

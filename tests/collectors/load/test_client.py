@@ -5,18 +5,14 @@ import itertools
 import json
 import socket
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import pytest
 
 from fleetbench_collectors.load.client import ClosedLoop, Ending
+from tests.collectors.load.conftest import Engine, Turn
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tests.collectors.load.conftest import Engine, Turn
-
-    Start = Callable[[Callable[[Turn], None]], Engine]
+Start = Callable[[Callable[[Turn], None]], Engine]
 
 
 def payload(prompt: list[int], output_tok: int = 3) -> bytes:

@@ -1,21 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
+from fleetbench.engine.protocol import Session
 from fleetbench_collectors.load import trial
 from fleetbench_collectors.load.spec import SpecError
 from fleetbench_collectors.tables import REQUESTS
+from tests.collectors.load.conftest import Engine, Turn
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from fleetbench.engine.protocol import Session
-    from tests.collectors.load.conftest import Engine, Turn
-
-    Start = Callable[[Callable[[Turn], None]], Engine]
+Start = Callable[[Callable[[Turn], None]], Engine]
 
 
 def spec(base_url: str, **more: Any) -> dict[str, Any]:
