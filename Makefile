@@ -23,7 +23,7 @@ test-slow: .venv/installed-train
 	$(BIN)/python -m pytest -m slow
 
 train: .venv/installed-train
-	$(BIN)/python -m fleetbench.artifact.training
+	$(BIN)/python -m fleetbench.artifact.training.train build/tiny
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "fleetbench needs Python 3.11 to 3.13; set PYTHON=")'

@@ -70,7 +70,6 @@ def tiny_session(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     from fleetbench.matrix.types import KvFormat  # noqa: PLC0415  as above
 
     spec = protocol.LaunchSpec(
-        engine="llamacpp",
         model_path=tiny_gguf,
         model_name="tiny",
         kv=KvFormat(),

@@ -50,7 +50,6 @@ def job_of(plan: Planned, launch: EngineLaunch, *, warehouse: Path, cache: Path)
         model_path=None,
         effort=matrix.effort,
         limits=matrix.limits,
-        quality=matrix.quality,
         warehouse=warehouse,
         cache=cache,
     )

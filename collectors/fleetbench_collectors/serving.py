@@ -21,8 +21,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-import pyarrow as pa
-
 from fleetbench_collectors.failure import WorkerFailure
 from fleetbench_collectors.load.spec import SpecError
 
@@ -88,10 +86,8 @@ def _refused(kind: str, error: str) -> dict[str, Any]:
     return {"ok": False, "kind": kind, "error": error}
 
 
-def _written(out: Path, name: str, table: pa.Table | str) -> str:
-    """The path of a table's Arrow file, which appears whole or not at all; a path is passed on."""
-    if isinstance(table, str):
-        return table
+def _written(out: Path, name: str, table: Any) -> str:
+    """The path of a table's Arrow file, which appears whole or not at all."""
     from pyarrow import feather  # noqa: PLC0415 - 60 MB that only an answer with tables needs
 
     target, partial = out / f"{name}.arrow", out / f"{name}.arrow.tmp"

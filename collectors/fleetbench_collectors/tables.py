@@ -1,7 +1,7 @@
 """Arrow schemas of all that is measured; every field says its unit and what it is.
 
 A row is found by (run_id, trial_id, attempt). Times on the monotonic clock are ns since the trial's
-`clock` pair; a missing number is NULL, never 0.
+clock pair (`clock_wall_ns`, `clock_mono_ns`); a missing number is NULL, never 0.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 
 def field(name: str, kind: pa.DataType, doc: str, *, unit: str = "", required: bool = False) -> pa.Field:
-    """A column with its unit and meaning in the metadata, where `fleetbench sql --describe` finds them."""
+    """A column with its unit and meaning in the metadata, which every Parquet file carries along."""
     return pa.field(name, kind, nullable=not required, metadata={"doc": doc, "unit": unit})
 
 
@@ -80,7 +80,7 @@ POWER = pa.schema(
         field("at_ns", pa.int64(), "monotonic", unit="ns"),
         field("power_w", pa.float64(), "instantaneous draw", unit="W"),
         field("energy_j", pa.float64(), "the device's own counter", unit="J"),
-        field("temperature_c", pa.float64(), "", unit="degC"),
+        field("temperature_c", pa.float64(), "of the device", unit="degC"),
         field("clock_mhz", pa.float64(), "compute clock", unit="MHz"),
         field("throttle", pa.string(), "reasons by the vendor's names, joined by commas"),
     ]

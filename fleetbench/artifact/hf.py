@@ -19,7 +19,7 @@ from fleetbench.errors import InputError
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
 ARCHITECTURE = "LlamaForCausalLM"
-HF_NAMES = {
+_NAMES = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
@@ -119,6 +119,11 @@ def digest(model: HfModel) -> str:
         except OSError as error:
             raise InputError((f"{path}: {error.strerror or error}",)) from error
     return whole.hexdigest()
+
+
+def hf_name(layer: int, name: str) -> str:
+    """Hugging Face's name of a layer's tensor that GGUF calls `name`."""
+    return f"model.layers.{layer}.{_NAMES[name]}.weight"
 
 
 def file_sha256(path: Path) -> str:
@@ -262,8 +267,7 @@ def _wanted(shape: Shape) -> list[tuple[str, str, tuple[int, ...]]]:
         wanted.append(("output.weight", "lm_head.weight", (shape.vocab, shape.width)))
     for layer in range(shape.layers):
         for ours, dims in layer_shapes(shape).items():
-            theirs = f"model.layers.{layer}.{HF_NAMES[ours]}.weight"
-            wanted.append((f"blk.{layer}.{ours}.weight", theirs, dims))
+            wanted.append((f"blk.{layer}.{ours}.weight", hf_name(layer, ours), dims))
     return wanted
 
 

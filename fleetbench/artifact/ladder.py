@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy.typing as npt
 from fleetbench.artifact import llama
 from fleetbench.artifact.llama import Shape, Tensor
 from fleetbench.artifact.vocabulary import Vocabulary
+from fleetbench.matrix import identity
 
 SEED = 75
 DEVIATION = 0.02
@@ -48,7 +47,7 @@ def digest(vocabulary: Vocabulary) -> str:
         "shape": asdict(shape(len(vocabulary.tokens))),
         "vocabulary": asdict(vocabulary),
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return identity.digest(parts)
 
 
 def write(vocabulary: Vocabulary, path: Path, *, name: str) -> None:

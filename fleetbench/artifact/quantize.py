@@ -44,8 +44,6 @@ FORMATS = {
 }
 """All matrices of a file have the one type (no mixes such as Q4_K_M), embedding and output included."""
 
-Quantizer = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.uint8]]
-
 
 def quantize(base: Path, path: Path, weights: str) -> None:
     """Write the GGUF at `base` again with its matrices in the format `weights`; norms stay F32.

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fleetbench.matrix.types import LoadPoint, Outcome
-from fleetbench.plan.machine import Event, LaunchEnded, LaunchLost, Record, SessionUp, Start, TrialEnded, TrialStarted
+from fleetbench.plan.machine import Event, LaunchEnded, LaunchLost, Record, Start, TrialEnded, TrialStarted
 from fleetbench.plan.types import EngineLaunch, Plan, Trial
 
 
@@ -86,8 +86,6 @@ class RunView:
                 self._end(event.trial.trial_id, event.outcome, event.reason)
             case LaunchEnded() | LaunchLost():
                 self._launch_line(event)
-            case SessionUp():
-                pass
             case _:
                 pass
 

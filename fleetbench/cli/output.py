@@ -8,11 +8,8 @@ from typing import cast
 
 from rich.console import Console
 
-from fleetbench.report.result import Panel, Result
+from fleetbench.report.result import PAGE, Panel, Result
 from fleetbench.report.table import Format, render, render_panels
-
-PAGE = 80
-"""Columns of a table where stdout is no terminal."""
 
 
 def show(result: Result, form: str, *, keys: int = 1) -> None:

@@ -67,7 +67,7 @@ class LlamaCpp:
             raise LaunchError(NAME, "unsupported", f"it has no cache format {strange[0]}; it has {known}", "")
         threads = spec.threads if spec.threads is not None else max(1, free_cores() - 1)
         with contextlib.ExitStack() as undo:
-            start = Start(spec, threads)
+            start = ColdStart(spec, threads)
             start.run(self.command, lease)
             undo.callback(start.guarded.kill)
             session = start.session()
@@ -75,7 +75,7 @@ class LlamaCpp:
         return session
 
 
-class Start:
+class ColdStart:
     """One way from a specification to a first token."""
 
     def __init__(self, spec: LaunchSpec, threads: int) -> None:

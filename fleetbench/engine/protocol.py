@@ -34,7 +34,6 @@ class LaunchSpec:
     log: where the engine's output goes; timeout_s: from start to first token.
     """
 
-    engine: str
     model_path: Path
     model_name: str
     kv: KvFormat

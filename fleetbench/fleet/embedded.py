@@ -95,7 +95,7 @@ def _start(folder: Path) -> None:
             logging_level=logging.ERROR,
             log_to_driver=False,
         )
-    except (OSError, RuntimeError, ConnectionError, TimeoutError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UnusableEnvironmentError(f"Ray did not start on this machine: {line}") from error
     if threading.current_thread() is threading.main_thread():

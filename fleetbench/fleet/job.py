@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fleetbench.matrix.types import Effort, Limits, QualitySpec
+from fleetbench.matrix.types import Effort, Limits
 from fleetbench.plan.types import EngineLaunch, Trial
 
 
@@ -22,6 +22,5 @@ class LaunchJob:
     model_path: Path | None
     effort: Effort
     limits: Limits
-    quality: QualitySpec | None
     warehouse: Path
     cache: Path

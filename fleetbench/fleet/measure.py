@@ -51,7 +51,7 @@ class Bench:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class TrialResult:
     """What a trial came to: columns of its row, and rows of the other tables."""
 
     outcome: Outcome
@@ -92,22 +92,22 @@ def measure(bench: Bench, trial: Trial) -> TrialEnded:
 def canary(bench: Bench) -> str | None:
     """One cheap load point before anything counts; a sentence where the engine is not fit to be measured."""
     answer = _run(bench, canary_spec(bench.job, bench.session.receipt, bench.scratch))
-    if isinstance(answer, Result):
+    if isinstance(answer, TrialResult):
         return answer.reason
     return judge(counts(_read(answer)["requests"], asked=1)).reason
 
 
-def _ask(bench: Bench, trial: Trial, key: Mapping[str, Any], *, zero_ns: int) -> Result:
+def _ask(bench: Bench, trial: Trial, key: Mapping[str, Any], *, zero_ns: int) -> TrialResult:
     """Drive the trial's load with the collectors open around it."""
     spec = trial_spec(bench.job, trial, bench.session.receipt, key, bench.scratch)
     before = _metrics(bench, key, "before")
     with Sampler(bench.sources) as sampler:
         answer = _run(bench, spec)
     power = sampler.rows(**key)
-    zero_ns = zero_ns if isinstance(answer, Result) else answer.summary.get("clock_mono_ns", zero_ns)
+    zero_ns = zero_ns if isinstance(answer, TrialResult) else answer.summary.get("clock_mono_ns", zero_ns)
     tables = {"power": _table("power", [_since(zero_ns, row) for row in power])}
-    if isinstance(answer, Result):
-        return Result(outcome=answer.outcome, reason=answer.reason, tables=tables)
+    if isinstance(answer, TrialResult):
+        return TrialResult(outcome=answer.outcome, reason=answer.reason, tables=tables)
     measured = _read(answer)
     columns = {name: value for name, value in answer.summary.items() if name in TRIALS.names}
     columns |= _energy(power, answer.window, columns.get("output_tok_s"), columns.get("window_s"))
@@ -118,10 +118,10 @@ def _ask(bench: Bench, trial: Trial, key: Mapping[str, Any], *, zero_ns: int) ->
         columns |= _quality_columns(measured["quality_items"])
     after = _metrics(bench, key, "after") if outcome is not Outcome.TIMEOUT else []
     tables["engine_metrics"] = _table("engine_metrics", [_since(zero_ns, row) for row in (*before, *after)])
-    return Result(outcome=outcome, reason=reason, columns=columns, tables={**tables, **measured})
+    return TrialResult(outcome=outcome, reason=reason, columns=columns, tables={**tables, **measured})
 
 
-def _run(bench: Bench, spec: Spec) -> Answer | Result:
+def _run(bench: Bench, spec: Spec) -> Answer | TrialResult:
     """The worker's answer, or what its failure means; a dead engine explains every failure."""
     limit_s = bench.job.limits.trial_s
     try:
@@ -136,12 +136,12 @@ def _run(bench: Bench, spec: Spec) -> Answer | Result:
     return answer if bench.session.alive() else _failed(bench, Outcome.CRASHED, "the engine died")
 
 
-def _failed(bench: Bench, outcome: Outcome, reason: str) -> Result:
+def _failed(bench: Bench, outcome: Outcome, reason: str) -> TrialResult:
     died = bench.session.exit_reason()
     if died is None:
-        return Result(outcome=outcome, reason=reason)
+        return TrialResult(outcome=outcome, reason=reason)
     outcome = Outcome.OOM if bench.session.exit_cause() == "oom" else Outcome.CRASHED
-    return Result(outcome=outcome, reason=died)
+    return TrialResult(outcome=outcome, reason=died)
 
 
 def _speed_outcome(bench: Bench, requests: pa.Table, *, asked: int) -> tuple[Outcome, str | None]:

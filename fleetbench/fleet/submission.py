@@ -129,7 +129,6 @@ def _job(submission: Submission, start: Start) -> LaunchJob:
         model_path=submission.planned.model_paths[start.launch.model.name],
         effort=matrix.effort,
         limits=matrix.limits,
-        quality=matrix.quality,
         warehouse=submission.warehouse.root.resolve(),
         cache=submission.cache.resolve(),
     )

@@ -134,7 +134,6 @@ def artifact_order(job: LaunchJob) -> ArtifactOrder:
 def _spec(job: LaunchJob, artifact: Artifact, log: Path) -> LaunchSpec:
     planned = job.launch
     return LaunchSpec(
-        engine=planned.engine.name,
         model_path=artifact.path,
         model_name=planned.model.name,
         kv=planned.recipe.kv,

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from fleetbench.catalog.lookup import EngineSpec, engine_names, engine_spec
 from fleetbench.matrix.types import Cell, LoadPoint
-from fleetbench.plan.launches import QUALITY_TOK
 from fleetbench.plan.types import Refusal, sequence_tok
 
 
@@ -28,7 +27,7 @@ def _objections(cell: Cell, available: frozenset[str]) -> Iterator[tuple[str, st
     yield from _engine_objections(cell, spec)
     if cell.hardware not in available:
         yield "no-node", f"no node of kind {cell.hardware} is joined; this machine is `local`"
-    asked = sequence_tok(cell, quality_tok=QUALITY_TOK)
+    asked = sequence_tok(cell)
     limit = cell.model.max_context_tok
     if asked > limit:
         yield (
@@ -52,15 +51,15 @@ def _engine_objections(cell: Cell, spec: EngineSpec) -> Iterator[tuple[str, str]
     for axis, kind in (("keys", recipe.kv.k), ("values", recipe.kv.v)):
         if kind not in spec.kv:
             yield "kv", f"{spec.name} has no {kind} cache for {axis}; it has {', '.join(spec.kv)}"
-    if recipe.activations != "f16":
+    if recipe.activations not in spec.activations:
         yield "activations", f"activations cannot be set for {spec.name}; remove them from recipe {recipe.name}"
-    if recipe.method != "rtn":
+    if recipe.method not in spec.methods:
         yield (
             "method",
             f"weights for {spec.name} are rounded to nearest (rtn); {recipe.method} is not available",
         )
     for axis, asked in (
-        ("attention", recipe.attention != "auto"),
+        ("attention", recipe.attention not in spec.attention),
         ("group_size", recipe.group_size is not None),
         ("calibration", recipe.calibration is not None),
         ("protect", bool(recipe.protect)),

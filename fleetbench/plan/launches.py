@@ -10,8 +10,7 @@ from fleetbench.matrix.types import Cell, LoadPoint, Matrix, QualityPoint
 from fleetbench.plan.types import EngineLaunch, Plan, Refusal, Role, Trial, sequence_tok
 
 QUALITY_SLOTS = 4
-QUALITY_TOK = 1024
-"""Sequences at once, and tokens of each, that the embedded suite asks of an engine."""
+"""Sequences at once that the embedded suite asks of an engine."""
 
 Gate = Callable[[Cell], Refusal | None]
 
@@ -76,8 +75,10 @@ def _launch(run_id: str, cells: list[Cell], matrix: Matrix, *, role: Role) -> En
         first.engine.name,
         first.hardware,
         first.model.digest,
+        first.recipe.activations,
+        first.recipe.attention,
+        str(first.parallel),
     ]
-    identity += [first.recipe.activations, first.recipe.attention, f"{first.parallel}"]
     return EngineLaunch(
         launch_id=digest([run_id, *identity])[:12],
         role=role,
@@ -88,7 +89,7 @@ def _launch(run_id: str, cells: list[Cell], matrix: Matrix, *, role: Role) -> En
         parallel=first.parallel,
         artifact_id=first.artifact_id,
         slots=max(batches),
-        slot_tok=max(sequence_tok(cell, quality_tok=QUALITY_TOK) for cell in cells),
+        slot_tok=max(sequence_tok(cell) for cell in cells),
         trials=tuple(_round_robin(run_id, cells, matrix.repeats if role == "measure" else 1, role)),
     )
 

@@ -9,6 +9,9 @@ from fleetbench.matrix.types import Cell, Effort, EngineInfo, LoadPoint, Matrix,
 
 Role = Literal["measure", "control"]
 
+QUALITY_TOK = 1024
+"""Prompt and answer tokens of the embedded suite's longest item, at most."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
@@ -78,7 +81,7 @@ class Plan:
         return tuple(seen.values())
 
 
-def sequence_tok(cell: Cell, *, quality_tok: int) -> int:
+def sequence_tok(cell: Cell) -> int:
     """Prompt and output tokens that one sequence of the cell holds."""
     work = cell.work
-    return work.context_tok + work.output_tok if isinstance(work, LoadPoint) else quality_tok
+    return work.context_tok + work.output_tok if isinstance(work, LoadPoint) else QUALITY_TOK

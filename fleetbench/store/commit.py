@@ -42,14 +42,8 @@ class CommittedTrial:
 
     trial_id: str
     attempt: int
-    cell_id: str
-    launch_id: str
-    repeat: int
-    role: str
-    kind: str
     outcome: Outcome
     valid: bool
-    reason: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from fleetbench.artifact import source
+from fleetbench.artifact.hf import hf_name
 from fleetbench.artifact.llama import Shape, layer_shapes
-from fleetbench.artifact.training.export import export, hf_name
+from fleetbench.artifact.training.export import export
 from fleetbench.artifact.types import ArtifactOrder
 
 SMALL = Shape(

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from fleetbench.artifact import hf, source
+from fleetbench.artifact.hf import hf_name
 from fleetbench.artifact.training import schedule
-from fleetbench.artifact.training.export import bf16, export, hf_name
+from fleetbench.artifact.training.export import bf16, export
 
 SHIPPED = Path(source.__file__).parent / "tiny"
 

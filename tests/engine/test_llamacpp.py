@@ -53,7 +53,7 @@ from fleetbench.engine import lease
 from fleetbench.engine.llamacpp import LlamaCpp
 from fleetbench.engine.protocol import LaunchSpec
 from fleetbench.matrix.types import KvFormat
-spec = LaunchSpec(engine="llamacpp", model_path=Path(sys.argv[1]), model_name="tiny", kv=KvFormat(), weights="f16",
+spec = LaunchSpec(model_path=Path(sys.argv[1]), model_name="tiny", kv=KvFormat(), weights="f16",
                   slots=1, context_tok=256, threads=1, seed=0, log=Path(sys.argv[2]), timeout_s=60)
 session = LlamaCpp().launch(spec, lease.new_lease("owner"))
 print(session.guarded.guard_pid, session.guarded.engine_pid, flush=True)
@@ -75,7 +75,6 @@ def launch(tiny_gguf: Path, log: Path) -> Iterator[Launch]:
 
         def start(adapter: LlamaCpp | None = None, **otherwise: Any) -> LlamaCppSession:
             common: dict[str, Any] = {
-                "engine": "llamacpp",
                 "model_path": tiny_gguf,
                 "model_name": "tiny",
                 "kv": KvFormat(),

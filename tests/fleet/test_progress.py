@@ -10,18 +10,7 @@ from fleetbench.store.commit import CommittedTrial
 
 
 def committed(trial: str, attempt: int, outcome: Outcome) -> CommittedTrial:
-    return CommittedTrial(
-        trial_id=trial,
-        attempt=attempt,
-        cell_id="c",
-        launch_id="l",
-        repeat=0,
-        role="measure",
-        kind="speed",
-        outcome=outcome,
-        valid=outcome is Outcome.OK,
-        reason=None,
-    )
+    return CommittedTrial(trial_id=trial, attempt=attempt, outcome=outcome, valid=outcome is Outcome.OK)
 
 
 def test_a_good_trial_is_settled_and_never_runs_again() -> None:

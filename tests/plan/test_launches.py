@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fleetbench.matrix.types import Cell, KvFormat, Recipe
 from fleetbench.plan.launches import keep, make_plan, missing
-from fleetbench.plan.types import Plan, Refusal
+from fleetbench.plan.types import QUALITY_TOK, Plan, Refusal
+from fleetbench_collectors.quality import suite
 from tests.plan.examples import cell, matrix, quality_cell
 
 
@@ -54,6 +55,10 @@ def test_quality_runs_once_whatever_the_repeats() -> None:
 def test_an_engine_has_slots_and_room_for_its_largest_load_point() -> None:
     launch = plan(grid("f16")).launches[0]
     assert (launch.slots, launch.slot_tok) == (4, 256 + 32)
+
+
+def test_a_quality_launch_has_room_for_what_the_suite_asks() -> None:
+    assert QUALITY_TOK == suite.CONTEXT_TOK
 
 
 def test_recipes_that_differ_only_in_the_cache_do_not_share_an_engine() -> None:

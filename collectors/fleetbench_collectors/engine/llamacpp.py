@@ -6,10 +6,6 @@ import math
 import re
 from collections.abc import Mapping
 
-import pyarrow as pa
-
-from fleetbench_collectors.tables import ENGINE_METRICS
-
 CANONICAL: Mapping[str, str] = {
     "llamacpp:prompt_tokens_total": "prompt_tok_total",
     "llamacpp:prompt_tokens_cached_total": "prompt_cached_tok_total",
@@ -50,13 +46,6 @@ def values(text: str) -> list[tuple[str, float]]:
             name = CANONICAL.get(sample["name"], sample["name"])
             found.append((name + (sample["labels"] or ""), value))
     return found
-
-
-def table(text: str, *, run_id: str, trial_id: str, attempt: int, at_ns: int, phase: str) -> pa.Table:
-    """Rows of `tables.ENGINE_METRICS`; `at_ns` is ns since the trial's clock pair, `phase` before or after."""
-    key = {"run_id": run_id, "trial_id": trial_id, "attempt": attempt, "at_ns": at_ns, "phase": phase}
-    rows = [{**key, "name": name, "value": value} for name, value in values(text)]
-    return pa.Table.from_pylist(rows, schema=ENGINE_METRICS)
 
 
 def _number(text: str) -> float | None:

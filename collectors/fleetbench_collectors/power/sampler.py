@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Self
 
-from fleetbench_collectors.power.common import Availability, ReadFailedError, Reading, Source, Status, best_word
+from fleetbench_collectors.power.common import Availability, ReadFailedError, Reading, Source, Status
 
 
 class Sampler:
@@ -36,10 +36,6 @@ class Sampler:
             self._read()
         for source in self._sources:
             source.close()
-
-    @property
-    def status(self) -> Status:
-        return best_word([found.status for found in self._found.values()])
 
     def rows(self, *, run_id: str, trial_id: str, attempt: int) -> list[dict[str, Any]]:
         """Rows of `tables.POWER`: one a reading, and one for each source that has none, with why."""

@@ -45,11 +45,10 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A needle to find: its key, its value, and its depth in the haystack from 0 to 1."""
+    """A needle to find: its key and its value."""
 
     key: str
     value: str
-    depth: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +212,7 @@ def haystack(
         done = cut
     out += filler[done:] + "|"
     asked = rng.sample(range(n), min(questions, n)) if distinct else [rng.randrange(n) for _ in range(questions)]
-    return out, [Question(key=keys[i], value=value_of[keys[i]], depth=i / max(1, n - 1)) for i in asked]
+    return out, [Question(key=keys[i], value=value_of[keys[i]]) for i in asked]
 
 
 _TRAINED: tuple[tuple[Callable[[Random], Sample], float], ...] = (

@@ -10,16 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fleetbench.artifact.hf import ARCHITECTURE, CONFIG, HF_NAMES, TOKENIZER
+from fleetbench.artifact.hf import ARCHITECTURE, CONFIG, TOKENIZER
 from fleetbench.artifact.llama import Shape
 
 WEIGHTS = "model.safetensors"
 _ALIGN_BYTES = 8
-
-
-def hf_name(layer: int, name: str) -> str:
-    """Hugging Face's name of a layer's tensor that GGUF calls `name`."""
-    return f"model.layers.{layer}.{HF_NAMES[name]}.weight"
 
 
 def export(

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fleetbench.artifact.hf import hf_name
 from fleetbench.artifact.llama import Shape, layer_shapes
-from fleetbench.artifact.training.export import hf_name
 
 Params = dict[str, Tensor]
 _PLAIN_ATTENTION_TOK = 256

@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetbench.engine.protocol import Session
-from fleetbench_collectors import tables
 from fleetbench_collectors.engine import llamacpp
 
 TEXT = """\
@@ -29,13 +28,6 @@ def test_mapped_names_are_canonical_and_others_stay_the_engines_own() -> None:
         ('llamacpp:something_new{slot="0",why="a } and a \\" in it"}', 3.0),
         ("vllm:unmapped", 1000.0),
     ]
-
-
-def test_a_table_has_the_schema_and_the_trials_key() -> None:
-    table = llamacpp.table(TEXT, run_id="r", trial_id="t", attempt=2, at_ns=7, phase="after")
-    assert table.schema.equals(tables.ENGINE_METRICS, check_metadata=True)
-    assert table.num_rows == 4
-    assert set(table["at_ns"].to_pylist()) == {7}
 
 
 @given(st.text())
