@@ -74,7 +74,7 @@ def trial_row(recipe: str = "f16", repeat: int = 0, **changes: Any) -> Row:
         "wall_s": 1.0,
         "outcome": "ok",
         "valid": True,
-        "power_status": "absent",
+        "power_status": "unavailable",
         **changes,
     }
     cell = f"{row['model']}-{recipe}-{row['kind']}-{row['batch']}-{row['context_tok']}"
@@ -113,7 +113,7 @@ def request_row(request: int, gaps_us: Sequence[int], *, ttft_us: int = 1000, **
 def item_row(item: int, *, correct: bool | None, **changes: Any) -> Row:
     return {
         "item_id": f"item-{item}",
-        "suite": "embedded-1",
+        "suite": "embedded/1",
         "category": "facts",
         "cluster": f"item-{item}",
         "context_tok": 20,

@@ -10,17 +10,31 @@ import click
 import pytest
 
 from fleetbench.cli.main import cli
-from fleetbench.matrix.expand import count
-from fleetbench.matrix.read import read_text
+from fleetbench.fleet.planning import plan_file
+from fleetbench.report.query import query
+from fleetbench.store.commit import Warehouse
+from fleetbench.store.views import connect
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line.split("#")[0].strip() for line in README.splitlines() if line.startswith("fleetbench ")]
 
 
-def test_its_matrix_is_valid() -> None:
-    (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
-    matrix = read_text(text, "README.md")
-    assert count(matrix) > 0
+def test_its_matrix_runs_as_it_is_printed(tmp_path: Path) -> None:
+    (name, text) = re.findall(r"Save it as `(.*?)`.*?```yaml\n(.*?)```", README, re.DOTALL)[0]
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert plan_file(tmp_path / name, "default").plan.launches
+
+
+def test_its_commands_name_the_file_that_it_has_saved() -> None:
+    files = {word for command in COMMANDS for word in shlex.split(command) if word.endswith(".yaml")}
+    assert files == set(re.findall(r"Save it as `(.*?)`", README))
+
+
+def test_its_sql_is_a_question_to_the_warehouse(tmp_path: Path) -> None:
+    Warehouse(tmp_path).create()
+    questions = [words[2] for words in map(shlex.split, COMMANDS) if words[1] == "sql"]
+    with connect(tmp_path) as connection:
+        assert [query(connection, question).columns[0] for question in questions] == ["run"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -20,6 +20,16 @@ TRIAL_KEY = (
     field("attempt", pa.int32(), "0 for the first try", unit="count", required=True),
 )
 
+SKETCH = pa.struct(
+    [
+        pa.field("gamma", pa.float64()),
+        pa.field("zero", pa.int64()),
+        pa.field("bins", pa.list_(pa.int32())),
+        pa.field("counts", pa.list_(pa.int64())),
+    ]
+)
+"""A DDSketch: bin i holds values in (gamma^(i-1), gamma^i]; merge by adding counts of equal bins."""
+
 REQUESTS = pa.schema(
     [
         *TRIAL_KEY,
@@ -39,26 +49,22 @@ REQUESTS = pa.schema(
         field("output_tok", pa.int32(), "output length by the server's usage", unit="tok"),
         field("cached_tok", pa.int32(), "prompt tokens that the server took from a cache", unit="tok"),
         field("chunks", pa.int32(), "chunks that carried a token", unit="count"),
-        field("gaps_us", pa.list_(pa.uint32()), "gaps between successive token chunks", unit="us"),
+        field(
+            "gaps_us",
+            pa.list_(pa.uint32()),
+            "gaps between successive arrivals of tokens: chunks that one read brought are one",
+            unit="us",
+        ),
         field(
             "chunk_tok",
             pa.list_(pa.int32()),
-            "tokens of each chunk; NULL where the server does not say and every chunk counts alike",
+            "tokens of each arrival; NULL where the server does not say and every one counts alike",
             unit="tok",
         ),
+        field("itl_sketch", SKETCH, "its inter-token latencies, mergeable, 1 % relative error", unit="ms"),
         field("stamp", pa.string(), "where stamps come from: user or kernel", required=True),
     ]
 )
-
-SKETCH = pa.struct(
-    [
-        pa.field("gamma", pa.float64()),
-        pa.field("zero", pa.int64()),
-        pa.field("bins", pa.list_(pa.int32())),
-        pa.field("counts", pa.list_(pa.int64())),
-    ]
-)
-"""A DDSketch: bin i holds values in (gamma^(i-1), gamma^i]; merge by adding counts of equal bins."""
 
 ENGINE_METRICS = pa.schema(
     [
@@ -74,7 +80,7 @@ POWER = pa.schema(
     [
         *TRIAL_KEY,
         field("source", pa.string(), "nvml, amd or rapl", required=True),
-        field("status", pa.string(), "available, absent, no_permission or unsupported", required=True),
+        field("status", pa.string(), "available, unavailable, no_permission or unsupported", required=True),
         field("detail", pa.string(), "why it is not available, and the remedy"),
         field("device", pa.string(), "uuid or domain; NULL where the source is not available"),
         field("at_ns", pa.int64(), "monotonic", unit="ns"),

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fleetbench.artifact.types import Artifact, ArtifactError
+from fleetbench.errors import UnusableEnvironmentError
 
 MODEL, MANIFEST = "model.gguf", "manifest.json"
 _LOCKS, _STAGING = ".locks", ".staging"
@@ -36,12 +37,43 @@ class Manifest:
 
 
 def default_cache(environment: Mapping[str, str] = os.environ) -> Path:
-    """$FLEETBENCH_CACHE, else fleetbench/ in $XDG_CACHE_HOME, else ~/.cache/fleetbench."""
+    """$FLEETBENCH_CACHE, else fleetbench/ in $XDG_CACHE_HOME, else ~/.cache/fleetbench.
+
+    Raises:
+        UnusableEnvironmentError: none of them is set, and the user has no home.
+    """
     own = environment.get("FLEETBENCH_CACHE")
     if own:
         return Path(own)
     shared = environment.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "fleetbench"
+    if shared:
+        return Path(shared) / "fleetbench"
+    try:
+        return Path.home() / ".cache" / "fleetbench"
+    except RuntimeError as error:
+        raise UnusableEnvironmentError(
+            "there is no home folder for the artifact cache: set FLEETBENCH_CACHE"
+        ) from error
+
+
+def probe(cache: Path) -> None:
+    """Make the folder, and prove with a real file that artifacts can be made and locked in it.
+
+    Raises:
+        UnusableEnvironmentError: read-only, no room, no rights, or not a folder.
+    """
+    try:
+        for folder in (cache / _LOCKS, cache / _STAGING):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(prefix="probe.", dir=folder) as file:
+                file.write(b"probe")
+                file.flush()
+                os.fsync(file.fileno())
+    except (FileExistsError, NotADirectoryError) as error:
+        why = f"the artifact cache {cache} is no folder, or below a file; set FLEETBENCH_CACHE to another folder"
+        raise UnusableEnvironmentError(why) from error
+    except OSError as error:
+        raise UnusableEnvironmentError(str(unwritable(cache, error))) from error
 
 
 def find(cache: Path, artifact_id: str) -> Artifact | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,7 +144,11 @@ def _is_folder(path: Path) -> bool:
 
 def _json(path: Path, mistakes: list[str]) -> dict[str, Any] | None:
     try:
-        if path.stat().st_size > _MAX_JSON_BYTES:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # opening a FIFO would wait for a writer
+            mistakes.append(f"{path}: not a regular file")
+            return None
+        if found.st_size > _MAX_JSON_BYTES:
             mistakes.append(f"{path}: beyond {_MAX_JSON_BYTES} bytes")
             return None
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -229,8 +234,12 @@ def _index(files: tuple[Path, ...], mistakes: list[str]) -> dict[str, Stored] | 
     for path in files:
         try:
             tensors = safetensors.index(path)
-        except (SafetensorsError, OSError) as error:
+        except SafetensorsError as error:
             mistakes.append(f"{path}: {error}")
+            broken = True
+            continue
+        except OSError as error:
+            mistakes.append(f"{path}: {error.strerror or error}")
             broken = True
             continue
         twice = sorted(found.keys() & tensors.keys())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,13 @@ def index(path: Path) -> dict[str, Stored]:
     """The tensors of one file by name.
 
     Raises:
-        SafetensorsError: truncated, not safetensors, or of a dtype other than F32, F16 and BF16.
+        SafetensorsError: no regular file, truncated, not safetensors, or of a dtype other than F32, F16 and BF16.
         OSError: unreadable.
     """
-    size = path.stat().st_size
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):  # opening a FIFO would wait for a writer
+        raise SafetensorsError("not a regular file")
+    size = found.st_size
     header, data_start = _header(path, size)
     tensors = {
         name: _stored(path, name, entry, data_start, size) for name, entry in header.items() if name != "__metadata__"

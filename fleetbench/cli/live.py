@@ -21,11 +21,18 @@ from fleetbench.plan.machine import Event, LaunchEnded, LaunchLost, Record, Star
 from fleetbench.plan.types import EngineLaunch, Plan, Trial
 
 
+class _Watched(Console):
+    """A console whose reader may leave: the run goes on, where rich by itself would end it."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
 class RunView:
     """A bar, the launch and trial at work, and the cells; plain lines where stderr is no terminal."""
 
     def __init__(self, plan: Plan, todo: Plan, estimated_s: Mapping[str, float], *, settled: int) -> None:
-        self.console = Console(stderr=True, highlight=False)
+        self.console = _Watched(stderr=True, highlight=False)
         self.launches = {launch.launch_id: launch for launch in todo.launches}
         self.trials = {trial.trial_id: trial for trial in plan.trials}
         self.title = escape(f"{plan.matrix.name} (run {plan.run})")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,6 +14,7 @@ import click
 from fleetbench import __version__
 from fleetbench.errors import FleetbenchError, InputError, UnusableEnvironmentError
 
+FAILED, WRONG_INPUT, INTERRUPTED, UNUSABLE = 1, 2, 3, 4
 EPILOG = """\b
 Exit codes:
   0  every cell ok, or refused as planned
@@ -31,8 +35,18 @@ COMMANDS = {
 }
 
 
+class ReaderGoneError(Exception):
+    """Who reads the output has what it wanted; a BrokenPipeError would have click exit with 1."""
+
+
 class Lazy(click.Group):
     """Imports a command's module when it is used, so that help is instant."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise ReaderGoneError from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
@@ -74,22 +88,58 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the `fleetbench` command."""
+    if sys.stderr is None:  # the next file that is opened would be file 2, and get what is said there
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - as long as the process
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    code = UNUSABLE
+    if sys.stdout is None:
+        _say("the standard output is closed: leave it open, or send it to /dev/null")
+    else:
+        try:
+            code = _run()
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader has what it wanted
+            _forget_output()
+        except OSError as error:
+            if error.filename is not None:  # not of a stream
+                raise
+            _forget_output()
+            code = UNUSABLE
+            _say(f"the standard output cannot be written: {error.strerror}; free some room, or send it elsewhere")
+    sys.exit(code)
+
+
+def _forget_output() -> None:
+    """What is left in the buffer goes nowhere, so that Python does not fail on it at its exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def _say(sentence: str) -> None:
+    click.echo(f"{click.style('error', fg='red', bold=True)}: {sentence}", err=True)
+
+
+def _run() -> int:
+    """Run the command that was typed; what it refuses is said, and is a code."""
     try:
         result: Any = cli.main(standalone_mode=False)
         code = result if isinstance(result, int) else 0
+    except ReaderGoneError:
+        code = 0
     except click.exceptions.Exit as done:
         code = done.exit_code
     except click.ClickException as error:
         error.show()
-        code = 2
+        code = WRONG_INPUT
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
-        code = 3
-    except BrokenPipeError:
-        sys.stderr.close()
-        code = 0
+        code = INTERRUPTED
     except FleetbenchError as error:
         for line in str(error).splitlines():
-            click.echo(f"{click.style('error', fg='red', bold=True)}: {line}", err=True)
-        code = 2 if isinstance(error, InputError) else 4 if isinstance(error, UnusableEnvironmentError) else 1
-    sys.exit(code)
+            _say(line)
+        kinds = ((InputError, WRONG_INPUT), (UnusableEnvironmentError, UNUSABLE))
+        code = next((code for kind, code in kinds if isinstance(error, kind)), FAILED)
+    return code

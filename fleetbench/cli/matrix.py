@@ -15,7 +15,7 @@ def matrix() -> None:
     """Check a matrix file; print its JSON Schema."""
 
 
-@matrix.command()
+@matrix.command(short_help="Print the JSON Schema, for editors.")
 def schema() -> None:
     """Print the JSON Schema of matrix files, for editors.
 
@@ -26,7 +26,7 @@ def schema() -> None:
     click.echo(json.dumps(json_schema(), indent=2, sort_keys=True))
 
 
-@matrix.command()
+@matrix.command(short_help="Report every mistake in a matrix file.")
 @matrix_argument
 def check(matrix: Path) -> None:
     """Report every mistake in MATRIX, each with its line; nothing is started."""

@@ -15,15 +15,45 @@ FORMATS = ("table", "json", "csv", "markdown")
 matrix_argument = click.argument("matrix", type=click.Path(path_type=Path), metavar="MATRIX")
 
 
+class Sql(click.ParamType[str]):
+    """A piece of SQL: text, and some of it."""
+
+    name = "sql"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return _given(self, str(value), param, ctx)
+
+
+class Folder(click.ParamType[Path]):
+    """A folder that need not be there yet; DuckDB wants its name as UTF-8."""
+
+    name = "folder"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        folder = Path(_given(self, str(value), param, ctx))
+        if folder.is_file():
+            self.fail(f"{str(folder)!r} is a file.", param, ctx)
+        return folder
+
+
+def _given(kind: click.ParamType[Any], text: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+    if not text.strip():
+        kind.fail("it is empty (leave it out, or give a value).", param, ctx)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        kind.fail("it is not UTF-8.", param, ctx)
+    return text
+
+
 def warehouse_option(command: Command) -> Command:
     return click.option(
         "--warehouse",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=Folder(),
         envvar="FLEETBENCH_WAREHOUSE",
         default=Path("fleetbench-data"),
-        show_default="./fleetbench-data",
         metavar="DIR",
-        help="Folder of the results; or set FLEETBENCH_WAREHOUSE.",
+        help="Folder of the results; or set FLEETBENCH_WAREHOUSE.  [default: ./fleetbench-data]",
     )(command)
 
 

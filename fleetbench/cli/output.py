@@ -20,5 +20,12 @@ def show_panels(panels: Sequence[Panel], form: str) -> None:
     render_panels(panels, cast("Format", form), _console())
 
 
+class _Results(Console):
+    """A console whose reader may leave: rich by itself would exit with 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def _console() -> Console:
-    return Console(highlight=False, width=None if sys.stdout.isatty() else PAGE)
+    return _Results(highlight=False, width=None if sys.stdout.isatty() else PAGE)

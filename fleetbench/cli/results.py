@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from fleetbench.cli.options import format_option, warehouse_option
+from fleetbench.cli.options import Sql, format_option, warehouse_option
 
 
 @click.command()
@@ -27,7 +27,10 @@ def runs(warehouse: Path, form: str) -> None:
 @click.command()
 @click.argument("run", nargs=-1, metavar="[RUN]...")
 @click.option(
-    "--where", metavar="EXPR", help="Only cells where EXPR holds, in SQL: \"recipe <> 'q2_k' AND batch = 1\"."
+    "--where",
+    type=Sql(),
+    metavar="EXPR",
+    help="Only cells where EXPR holds, in SQL: \"recipe <> 'q2_k' AND batch = 1\".",
 )
 @warehouse_option
 @format_option
@@ -45,7 +48,7 @@ def compare(run: tuple[str, ...], where: str | None, warehouse: Path, form: str)
 
 
 @click.command()
-@click.argument("query", metavar="QUERY")
+@click.argument("query", type=Sql(), metavar="QUERY")
 @warehouse_option
 @format_option
 def sql(query: str, warehouse: Path, form: str) -> None:
@@ -63,10 +66,14 @@ def sql(query: str, warehouse: Path, form: str) -> None:
 
 
 def show_comparison(warehouse: Path, run_ids: Sequence[str], *, where: str | None, form: str) -> None:
-    """The comparison of runs on stdout."""
-    from fleetbench.cli.output import show_panels
+    """The comparison of runs on stdout; as CSV its cells, for several tables are no CSV."""
+    from fleetbench.cli.output import show, show_panels
+    from fleetbench.report.chosen import compared_cells
     from fleetbench.report.compare import compare as compare_runs
     from fleetbench.store.views import connect
 
     with connect(warehouse) as connection:
+        if form == "csv":
+            show(compared_cells(connection, run_ids, where), form)
+            return
         show_panels(compare_runs(connection, run_ids, where), form)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
+from fleetbench.errors import UnusableEnvironmentError
 from fleetbench.fleet import actor
 from fleetbench.fleet.job import LaunchJob
-from fleetbench.plan.machine import Action, Event, Interrupted, LaunchLost, Record, RunMachine, Start
+from fleetbench.matrix.types import Outcome
+from fleetbench.plan.machine import Action, Event, Interrupted, LaunchLost, Record, RunMachine, Start, TrialStarted
 from fleetbench.plan.types import EngineLaunch
 
 POLL_S = 0.1
@@ -20,13 +23,19 @@ POLL_S = 0.1
 
 @dataclass(slots=True)
 class Controller:
-    """Runs launches to their end, or until `stop_wanted`."""
+    """Runs launches to their end, or until `stop_wanted`, or until Ray itself is gone.
+
+    patience_s: how long a trial may last without a word of its launch, which limits its trials by itself.
+    """
 
     machine: RunMachine
     make_job: Callable[[Start], LaunchJob]
     record: Callable[[Record], None]
     watch: Callable[[Start | Record | Event], None]
     stop_wanted: Callable[[], bool]
+    ray_death: Callable[[], str | None]
+    patience_s: float
+    _silent_at: dict[str, float] = field(default_factory=dict)
     _open: dict[Any, tuple[str, Any]] = field(default_factory=dict)
 
     def run(self, launches: Sequence[EngineLaunch]) -> RunMachine:
@@ -37,10 +46,20 @@ class Controller:
             if self.stop_wanted() and not self.machine.interrupted:
                 self._apply(self.machine.handle(Interrupted()))
                 continue
+            if death := self.ray_death():
+                self._apply(self.machine.handle(Interrupted(outcome=Outcome.LOST, reason=death)))
+                raise UnusableEnvironmentError(f"{death}; what is done is kept, and the same command goes on")
             ready, _ = ray.wait(list(self._open), num_returns=1, timeout=POLL_S)
             for stream in ready:
                 self._take(stream)
+            self._give_up_on_silent()
         return self.machine
+
+    def _give_up_on_silent(self) -> None:
+        for launch_id, since in list(self._silent_at.items()):
+            if time.monotonic() - since > self.patience_s:
+                reason = f"no word of the launch for {self.patience_s:g} s"
+                self._handle(LaunchLost(launch_id=launch_id, reason=reason))
 
     def _take(self, stream: Any) -> None:
         launch_id, _ = self._open[stream]
@@ -52,6 +71,13 @@ class Controller:
             event = LaunchLost(launch_id=launch_id, reason="the launch's node does not answer")
         except RayError as error:
             event = LaunchLost(launch_id=launch_id, reason=f"the launch's process died ({type(error).__name__})")
+        self._handle(event)
+
+    def _handle(self, event: Event) -> None:
+        if not isinstance(event, Interrupted):
+            self._silent_at.pop(event.launch_id, None)
+        if isinstance(event, TrialStarted):
+            self._silent_at[event.launch_id] = time.monotonic()
         self.watch(event)
         self._apply(self.machine.handle(event))
 

@@ -12,8 +12,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from fleetbench.engine.lease import LEASE_ENV, new_lease, sweep
+from fleetbench.engine.guard import descendants, send
+from fleetbench.engine.lease import LEASE_ENV, kill_lease, new_lease, sweep
 from fleetbench.errors import UnusableEnvironmentError
 
 NODE = "fb_node"
@@ -21,6 +23,7 @@ NODE = "fb_node"
 LABEL = "fleetbench.io/gpu"
 LOCAL = "local"
 OBJECT_STORE_BYTES = 100 * 1024 * 1024
+VITAL = frozenset({"gcs_server", "raylet"})
 _PREFIX = "fb-ray-"
 _SOCKET_ROOM = 40
 """Ray's socket paths add about 60 characters to the folder, and the kernel allows 107."""
@@ -30,17 +33,44 @@ _SOCKET_ROOM = 40
 def embedded_ray() -> Iterator[None]:
     """Start Ray, and end it whatever happens inside; Ray must not have been imported before, see `_environment`."""
     folder = _folder()
+    lease = new_lease("ray")
+    handler = signal.getsignal(signal.SIGTERM)
+    started: list[tuple[int, int]] = []
     try:
-        _environment(folder)
+        _environment(folder, lease)
         _start(folder)
-        import ray  # noqa: PLC0415 - Ray reads its environment when it is imported
-
-        try:
-            yield
-        finally:
-            ray.shutdown()
+        _take_back(handler)
+        started = descendants(os.getpid())
+        yield
     finally:
+        started += descendants(os.getpid())
+        _shut_down()
+        _take_back(handler)
+        kill_lease(lease)
+        for pid, ticks in started:  # Ray's agents hide their environment, and outlive a raylet that was killed
+            send(pid, ticks, signal.SIGKILL)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def death() -> str | None:
+    """A sentence where a process that Ray cannot do without is gone. Ray itself notices after a minute, or never."""
+    from ray._private import worker  # noqa: PLC0415 - as below; Ray has no public word for it
+
+    node = worker._global_node  # noqa: SLF001
+    dead: list[str] = [name for name, _ in node.dead_processes() if name in VITAL] if node else []
+    return f"Ray died on this machine ({', '.join(dead)})" if dead else None
+
+
+def _shut_down() -> None:
+    import ray  # noqa: PLC0415 - Ray reads its environment when it is imported
+
+    ray.shutdown()
+
+
+def _take_back(handler: Any) -> None:
+    """Ray takes SIGTERM for itself when it starts, and would die by it without a word."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _folder() -> Path:
@@ -58,7 +88,7 @@ def _folder() -> Path:
         raise UnusableEnvironmentError(f"Ray needs a temporary folder in {base}: {error.strerror}") from error
 
 
-def _environment(folder: Path) -> None:
+def _environment(folder: Path, lease: str) -> None:
     """Ray reads whether and how it authenticates when it is imported, and never again.
 
     Ray's processes carry a lease, so that the next start clears what a killed driver's Ray left. Ray binds to
@@ -69,7 +99,7 @@ def _environment(folder: Path) -> None:
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
     os.environ.update(
-        **{LEASE_ENV: new_lease("ray")},
+        **{LEASE_ENV: lease},
         RAY_AUTH_MODE="token",
         RAY_AUTH_TOKEN_PATH=str(token),
         RAY_USAGE_STATS_ENABLED="0",
@@ -82,7 +112,6 @@ def _environment(folder: Path) -> None:
 def _start(folder: Path) -> None:
     import ray  # noqa: PLC0415 - see above
 
-    handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address="local",
@@ -95,8 +124,8 @@ def _start(folder: Path) -> None:
             logging_level=logging.ERROR,
             log_to_driver=False,
         )
-    except (OSError, RuntimeError, ValueError) as error:
+    except SystemExit as error:  # Ray's own handler of SIGTERM, which it takes while it starts
+        raise KeyboardInterrupt from error
+    except Exception as error:  # Ray raises bare ones when it does not come up
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UnusableEnvironmentError(f"Ray did not start on this machine: {line}") from error
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler)  # Ray took it, and would die by it with a stack trace

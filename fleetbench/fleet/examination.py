@@ -40,7 +40,7 @@ def examine(warehouse: Path) -> list[Finding]:
         _package("ray", "Ray"),
         _package("duckdb", "DuckDB"),
         _cores(),
-        _load(),
+        machine_load(),
         _writable("warehouse", warehouse, "--warehouse DIR or FLEETBENCH_WAREHOUSE"),
         _writable("cache", default_cache(), "FLEETBENCH_CACHE"),
         *_power(),
@@ -78,7 +78,8 @@ def _cores() -> Finding:
     return Finding(subject="cores", verdict="note", found=f"{free} free, {model}", remedy=remedy)
 
 
-def _load() -> Finding:
+def machine_load() -> Finding:
+    """Whether other work would disturb a measurement now."""
     busy = os.getloadavg()[0]
     if busy <= free_cores() / 2:
         return Finding(subject="load", verdict="ok", found=f"{busy:.1f} processes ran in the last minute")
@@ -88,7 +89,8 @@ def _load() -> Finding:
 
 def _writable(subject: str, folder: Path, setting: str) -> Finding:
     """Whether a file can be made there, tried; the folder itself is not made."""
-    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    # lexists: a link that leads nowhere or to itself is there, and nothing can be made below it.
+    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
     try:
         with tempfile.TemporaryFile(dir=place):
             free = shutil.disk_usage(place).free

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fleetbench.artifact.source import inspect, toolchain
-from fleetbench.engine.registry import engine
+from fleetbench.engine.registry import engine, names
 from fleetbench.errors import InputError
 from fleetbench.fleet.embedded import LOCAL
+from fleetbench.matrix.document import Lines, printable
 from fleetbench.matrix.expand import check_axes, expand
 from fleetbench.matrix.identity import run_id
 from fleetbench.matrix.read import read_with_lines
@@ -38,7 +39,7 @@ def plan_file(path: Path, run: str) -> Planned:
     if not RUN_NAME.fullmatch(run):
         raise InputError((f"--run {run!r}: a name has 1 to 64 letters, digits, dots, dashes or underscores",))
     matrix, lines = read_with_lines(path)
-    models, engines = _look_up(matrix)
+    models, engines = _look_up(matrix, lines)
     mistakes = check_axes(matrix, models, lines)
     if mistakes:
         raise InputError(mistakes)
@@ -60,16 +61,16 @@ def _path(given: str | None) -> Path | None:
     return None if given is None else Path(given)
 
 
-def _look_up(matrix: Matrix) -> tuple[dict[str, ModelInfo], dict[str, EngineInfo]]:
+def _look_up(matrix: Matrix, lines: Lines) -> tuple[dict[str, ModelInfo], dict[str, EngineInfo]]:
     mistakes: list[str] = []
     models: dict[str, ModelInfo] = {}
-    for spec in matrix.models:
+    for index, spec in enumerate(matrix.models):
         try:
             models[spec.name] = inspect(spec.name, _path(spec.path))
         except InputError as error:
-            mistakes += error.mistakes
+            mistakes += [lines.mistake(("models", index, "path"), printable(one)) for one in error.mistakes]
     made_by = toolchain()
-    engines = {name: replace(engine(name).info(), toolchain=made_by) for name in matrix.engines}
+    engines = {name: replace(engine(name).info(), toolchain=made_by) for name in matrix.engines if name in names()}
     if mistakes:
         raise InputError(tuple(mistakes))
     return models, engines

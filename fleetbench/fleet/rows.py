@@ -46,7 +46,7 @@ def work(cell: Cell) -> Row:
             "output_tok": cell.work.output_tok,
             "suite": None,
         }
-    return {"batch": None, "context_tok": None, "output_tok": None, "suite": f"{cell.work.suite} {cell.work.version}"}
+    return {"batch": None, "context_tok": None, "output_tok": None, "suite": f"{cell.work.suite}/{cell.work.version}"}
 
 
 def refusal_row(run_id: str, refusal: Refusal) -> Row:
@@ -93,7 +93,6 @@ def trial_row(
     cell = trial.cell
     return {
         "started_at": datetime.now(UTC),
-        "wall_s": 0.0,
         "power_status": "not measured",
         **measured,
         "run_id": run_id,

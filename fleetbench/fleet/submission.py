@@ -12,11 +12,12 @@ from pathlib import Path
 
 from fleetbench import __version__
 from fleetbench.errors import UnusableEnvironmentError
-from fleetbench.fleet.embedded import embedded_ray
+from fleetbench.fleet.embedded import death, embedded_ray
 from fleetbench.fleet.job import LaunchJob
 from fleetbench.fleet.planning import Planned
 from fleetbench.fleet.progress import progress
 from fleetbench.fleet.rows import refusal_row, run_row, trial_row
+from fleetbench.fleet.stopping import Stop, sole_on_machine
 from fleetbench.matrix.types import Outcome
 from fleetbench.plan.launches import keep, missing
 from fleetbench.plan.machine import Event, Record, RunMachine, Start
@@ -25,6 +26,9 @@ from fleetbench.store.commit import Warehouse
 
 LOCAL_WINDOW = 1
 """A local launch takes the whole node, so there is never a second one to wait for it."""
+
+PATIENCE_S = 60.0
+"""Beyond a trial's own limit: collectors, the commit, and an engine that has to be killed."""
 
 Watch = Callable[[Start | Record | Event], None]
 
@@ -67,7 +71,7 @@ def open_submission(
         plan=plan,
         todo=missing(plan, done.outcomes.keys()),
         outcomes={trial: outcome for trial, outcome in done.outcomes.items() if trial in wanted},
-        attempts=done.attempts,
+        attempts=warehouse.attempts(plan.run_id),
         warehouse=warehouse,
         cache=cache,
     )
@@ -75,20 +79,34 @@ def open_submission(
 
 @contextmanager
 def sole_driver(warehouse: Warehouse, run_id: str) -> Iterator[None]:
-    """Hold the run: two drivers would measure the same trials, each disturbing the other."""
+    """Hold the run: two drivers would measure the same trials, each disturbing the other.
+
+    Raises:
+        UnusableEnvironmentError: another process holds it, or its lock cannot be taken.
+    """
     path = warehouse.root / "locks" / f"driver-{run_id}.lock"
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        os.close(handle)
-        raise UnusableEnvironmentError(
-            f"run {run_id} is being measured by another process: wait for it, or take a run of your own with --new"
-        ) from error
+        raise _no_lock(path, error) from error
     try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UnusableEnvironmentError(
+                f"run {run_id} is being measured by another process: wait for it, or take a run of your own with --new"
+            ) from error
+        except OSError as error:
+            raise _no_lock(path, error) from error
         yield
     finally:
         os.close(handle)
+
+
+def _no_lock(path: Path, error: OSError) -> UnusableEnvironmentError:
+    return UnusableEnvironmentError(
+        f"the lock {path} cannot be taken ({error.strerror}): see who made it, or choose another --warehouse"
+    )
 
 
 def record_plan(plan: Plan, warehouse: Warehouse) -> None:
@@ -99,12 +117,12 @@ def record_plan(plan: Plan, warehouse: Warehouse) -> None:
         warehouse.commit("refusals", rows, run_id=plan.run_id, name="refusals")
 
 
-def execute(submission: Submission, watch: Watch, stop_wanted: Callable[[], bool]) -> Ended:
-    """Run what is missing, until it is done or `stop_wanted`."""
-    record_plan(submission.planned.plan, submission.warehouse)
+def execute(submission: Submission, watch: Watch, stop: Stop, say: Callable[[str], None]) -> Ended:
+    """Run what is missing, until it is done or a stop is wanted."""
     machine = RunMachine(window=LOCAL_WINDOW)
     if submission.todo.launches:
-        with embedded_ray():
+        record_plan(submission.planned.plan, submission.warehouse)
+        with sole_on_machine(say), embedded_ray(), stop.watched():
             from fleetbench.fleet.controller import Controller  # noqa: PLC0415 - Ray reads its environment at import
 
             controller = Controller(
@@ -112,10 +130,19 @@ def execute(submission: Submission, watch: Watch, stop_wanted: Callable[[], bool
                 make_job=lambda start: _job(submission, start),
                 record=lambda record: _record(submission, record),
                 watch=watch,
-                stop_wanted=stop_wanted,
+                stop_wanted=stop.is_wanted,
+                ray_death=death,
+                patience_s=submission.plan.matrix.limits.trial_s + PATIENCE_S,
             )
             controller.run(submission.todo.launches)
     return Ended(outcomes={**submission.outcomes, **machine.outcomes}, interrupted=machine.interrupted)
+
+
+def settled(submission: Submission) -> dict[str, Outcome]:
+    """The trials of the submission's plan that need not run again, as the warehouse has them now."""
+    plan = submission.plan
+    done = progress(submission.warehouse.committed(plan.run_id), retry_failed=False).outcomes
+    return {trial.trial_id: done[trial.trial_id] for trial in plan.trials if trial.trial_id in done}
 
 
 def _job(submission: Submission, start: Start) -> LaunchJob:

@@ -109,6 +109,11 @@ def dotted(loc: Loc) -> str:
     return path
 
 
+def printable(text: str) -> str:
+    """The text with `?` for each character that a terminal would act on or cannot print."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
 def show(value: Any) -> str:
     """A value as one short line of printable text."""
     if isinstance(value, dict):

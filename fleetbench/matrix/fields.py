@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
@@ -15,6 +16,9 @@ from fleetbench.matrix.document import show
 
 T = TypeVar("T")
 INT32 = 2**31 - 1
+MOST = 1e9
+_UNSHOWN = ("Cc", "Cs")
+_KV_PAIR = re.compile(r"k=(\S+) v=(\S+)\Z")
 _DURATION = re.compile(r"(?:(\d{1,6}(?:\.\d{1,6})?)h)?(?:(\d{1,6}(?:\.\d{1,6})?)m)?(?:(\d{1,9}(?:\.\d{1,6})?)s)?\Z")
 
 
@@ -137,16 +141,48 @@ def _name(name: str) -> str:
 def _text(text: str) -> str:
     if not text.strip():
         raise PydanticCustomError("empty", "is empty (write a sentence)")
+    control = next((char for char in text if unicodedata.category(char) in _UNSHOWN and char not in "\n\t"), None)
+    if control is not None:
+        why = f"holds the control character {show(control)} (remove it)"
+        raise PydanticCustomError("control", "{why}", {"why": why})
     return text
 
 
-def _axis_value(value: Any) -> str:
-    """A value as `Exclusion` holds it: text; 2.0 is 2."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise PydanticCustomError("axis_value", "must be a word or a number")
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _axis_count(value: Any) -> str:
+    """A count as `Exclusion` holds it: text; 2.0 is 2, and what no count can be would never match."""
+    number = _number(value)
+    if number is None or not number.is_integer() or not 1 <= number <= INT32:
+        why = f"must be a whole number from 1 to {INT32}, not {show(value)}"
+        raise PydanticCustomError("axis_count", "{why}", {"why": why})
+    return str(int(number))
+
+
+def _axis_rate(value: Any) -> str:
+    number = _number(value)
+    if number is None or not 0 < number <= MOST:
+        why = f"must be a number above 0, at most {MOST:g}, not {show(value)}"
+        raise PydanticCustomError("axis_rate", "{why}", {"why": why})
+    return f"{number:g}"
+
+
+def _axis_kv(word: str) -> str:
+    """`q8_0`, or `k=q8_0 v=q4_0` as a cell says it."""
+    pair = _KV_PAIR.match(word)
+    for part in pair.groups() if pair else (word,):
+        if part not in lookup.format_names("kv"):
+            why = unknown("KV format", part, lookup.format_names("kv"))
+            raise PydanticCustomError("unknown", "{why}", {"why": why})
+    return pair[1] if pair and pair[1] == pair[2] else word
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def spell_model(word: str) -> dict[str, Any]:
@@ -169,7 +205,7 @@ Sentence = Annotated[str, Field(max_length=2000), AfterValidator(_text)]
 Label = Annotated[str, Field(max_length=200), AfterValidator(_text)]
 Count = Annotated[int, Field(ge=1, le=INT32)]
 Degree = Annotated[int, Field(ge=1, le=4096)]
-Positive = Annotated[float, Field(gt=0, le=1e9)]
+Positive = Annotated[float, Field(gt=0, le=MOST)]
 Seconds = Annotated[float, Field(gt=0, le=1e7), _Seconds()]
 Weights = Annotated[str, _Known("weight format", lambda: lookup.format_names("weights"))]
 Activations = Annotated[str, _Known("activation format", lambda: lookup.format_names("activations"))]
@@ -179,4 +215,6 @@ Method = Annotated[str, _Known("method", lookup.method_names)]
 Engine = Annotated[str, _Known("engine", lookup.engine_names)]
 Hardware = Annotated[str, _Known("hardware", lookup.hardware_names)]
 Suite = Annotated[str, _Known("quality suite", lookup.suite_names)]
-AxisValue = Annotated[Any, AfterValidator(_axis_value), WithJsonSchema({"type": ["string", "number"]})]
+AxisCount = Annotated[Any, AfterValidator(_axis_count), WithJsonSchema({"type": ["string", "number"]})]
+AxisRate = Annotated[Any, AfterValidator(_axis_rate), WithJsonSchema({"type": ["string", "number"]})]
+AxisKv = Annotated[str, AfterValidator(_axis_kv)]

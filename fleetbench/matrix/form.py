@@ -10,7 +10,9 @@ from fleetbench.matrix.fields import (
     INT32,
     Activations,
     Attention,
-    AxisValue,
+    AxisCount,
+    AxisKv,
+    AxisRate,
     Count,
     Degree,
     Engine,
@@ -121,25 +123,25 @@ class LimitsForm(_Form):
 class ExcludeForm(_Form):
     """Cells that are ruled out: every axis named must match, by any of its values."""
 
-    model: Many[AxisValue] | None = None
-    recipe: Many[AxisValue] | None = None
-    weights: Many[AxisValue] | None = None
-    activations: Many[AxisValue] | None = None
-    kv: Many[AxisValue] | None = None
-    kv_k: Many[AxisValue] | None = None
-    kv_v: Many[AxisValue] | None = None
-    attention: Many[AxisValue] | None = None
-    method: Many[AxisValue] | None = None
-    engine: Many[AxisValue] | None = None
-    hardware: Many[AxisValue] | None = None
-    tp: Many[AxisValue] | None = None
-    pp: Many[AxisValue] | None = None
-    dp: Many[AxisValue] | None = None
-    batch: Many[AxisValue] | None = None
-    rate: Many[AxisValue] | None = None
-    context: Many[AxisValue] | None = None
-    output: Many[AxisValue] | None = None
-    suite: Many[AxisValue] | None = None
+    model: Many[Name] | None = None
+    recipe: Many[Name] | None = None
+    weights: Many[Weights] | None = None
+    activations: Many[Activations] | None = None
+    kv: Many[AxisKv] | None = None
+    kv_k: Many[Kv] | None = None
+    kv_v: Many[Kv] | None = None
+    attention: Many[Attention] | None = None
+    method: Many[Method] | None = None
+    engine: Many[Engine] | None = None
+    hardware: Many[Hardware] | None = None
+    tp: Many[AxisCount] | None = None
+    pp: Many[AxisCount] | None = None
+    dp: Many[AxisCount] | None = None
+    batch: Many[AxisCount] | None = None
+    rate: Many[AxisRate] | None = None
+    context: Many[AxisCount] | None = None
+    output: Many[AxisCount] | None = None
+    suite: Many[Suite] | None = None
     because: Sentence
 
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from fleetbench.errors import InputError
 from fleetbench.matrix import checks, identity
-from fleetbench.matrix.document import Document, Lines, Loc, mistake, parse, place
+from fleetbench.matrix.document import Document, Lines, Loc, dotted, mistake, parse, place, printable
 from fleetbench.matrix.expand import MAX_CELLS
 from fleetbench.matrix.form import MatrixForm, ModelForm, ParallelForm, RecipeForm
 from fleetbench.matrix.types import (
@@ -43,7 +43,7 @@ def read(path: Path) -> Matrix:
 
 def read_with_lines(path: Path) -> tuple[Matrix, Lines]:
     """`read`, and where each value stands in the file. Paths of models are taken relative to the file's folder."""
-    source = _shown(str(path))
+    source = printable(str(path))
     matrix, lines = _read_text(_text(path, source), source, path.parent)
     missing = [
         lines.mistake(("models", index, "path"), "no such folder (a model is a folder in Hugging Face layout)")
@@ -58,10 +58,6 @@ def read_with_lines(path: Path) -> tuple[Matrix, Lines]:
 def read_text(text: str, source: str) -> Matrix:
     """The matrix in `text`, which is called `source` in mistakes; paths of models stay as they are written."""
     return _read_text(text, source, None)[0]
-
-
-def _shown(path: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in path)
 
 
 def _text(path: Path, source: str) -> str:
@@ -97,7 +93,7 @@ def _read_text(text: str, source: str, folder: Path | None) -> tuple[Matrix, Lin
     if form is None or mistakes:
         raise InputError(_ordered(mistakes))
     if (cells := _count(form)) > MAX_CELLS:
-        raise InputError((f"{source}: has {cells:,} cells, more than {MAX_CELLS:,} (shorten an axis)",))
+        raise InputError((_too_many(form, cells, lines),))
     matrix = _matrix(form, folder)
     twins = [(lines.find(loc)[1] or 0, lines.mistake(loc, why)) for loc, why in (*_twins(matrix), *_overlaps(form))]
     if twins:
@@ -137,6 +133,23 @@ def _ordered(mistakes: list[tuple[int, str]]) -> tuple[str, ...]:
     texts = [text for _, text in sorted(mistakes, key=lambda mistake: mistake[0])]
     more = len(texts) - MAX_MISTAKES
     return (*texts[:MAX_MISTAKES], f"... and {more} more") if more > 0 else tuple(texts)
+
+
+def _too_many(form: MatrixForm, cells: int, lines: Lines) -> str:
+    """The mistake of a matrix beyond MAX_CELLS, at its longest axis."""
+    axes: dict[Loc, int] = {
+        ("models",): len(form.models),
+        ("engines",): len(form.engines),
+        ("hardware",): len(form.hardware),
+        ("parallel",): sum(len(entry.tp) * len(entry.pp) * len(entry.dp) for entry in form.parallel),
+        ("recipes",): len(form.recipes),
+    }
+    if form.load:
+        for name in ("batch", "rate", "context", "output"):
+            axes["load", name] = len(getattr(form.load, name) or ())
+    said = ", ".join(f"{dotted(loc)} {values:,}" for loc, values in axes.items() if values > 1)
+    why = f"the matrix has {cells:,} cells, more than {MAX_CELLS:,}: {said} (shorten an axis)"
+    return lines.mistake(max(axes, key=lambda loc: axes[loc]), why)
 
 
 def _count(form: MatrixForm) -> int:

@@ -55,7 +55,10 @@ class LaunchLost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interrupted:
-    """The user wants to stop."""
+    """The run cannot go on, by the user's will or because the fleet is gone: what is in flight ends so."""
+
+    outcome: Outcome = Outcome.CANCELLED
+    reason: str = "interrupted by the user"
 
 
 Event = SessionUp | TrialStarted | TrialEnded | LaunchEnded | LaunchLost | Interrupted
@@ -128,7 +131,7 @@ class RunMachine:
     def handle(self, event: Event) -> list[Action]:
         """Advance by one event; events of launches that are no longer running mean nothing."""
         if isinstance(event, Interrupted):
-            return self._interrupt()
+            return self._interrupt(event)
         run = self.running.get(event.launch_id)
         if run is None:
             return []
@@ -169,7 +172,7 @@ class RunMachine:
             return [*rows, *self._relaunch(run)]
         return [*self._record(run, list(run.todo.values()), Outcome.LOST, reason), *self._drop(run)]
 
-    def _interrupt(self) -> list[Action]:
+    def _interrupt(self, event: Interrupted) -> list[Action]:
         self.interrupted = True
         self.waiting.clear()
         actions: list[Action] = []
@@ -177,7 +180,7 @@ class RunMachine:
             trial = run.todo.get(run.in_flight or "")
             actions.append(Stop(launch_id=run.launch.launch_id))
             if trial:
-                actions += self._record(run, [trial], Outcome.CANCELLED, "interrupted by the user")
+                actions += self._record(run, [trial], event.outcome, event.reason)
             del self.running[run.launch.launch_id]
         return actions
 

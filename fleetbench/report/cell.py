@@ -7,8 +7,11 @@ import decimal
 import math
 import re
 import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 MISSING = "—"
+MOST_DECIMALS = 6
 _BREAKS = re.compile(r"\s*[\r\n\t\v\f\u2028\u2029]\s*")
 
 
@@ -29,6 +32,40 @@ def shown(value: object) -> str:  # noqa: PLR0911 - one line a type
             return ", ".join(shown(part) for part in value)
         case _:
             return _plain(str(value))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """How many decimals the numbers of a column have, all the same.
+
+    decimals: so many, but none where no number of the column is below `whole_from`.
+    digits: instead, as many decimals as give the smallest number but 0 so many significant digits.
+    tied: a table that is split never parts it from the column before it.
+    """
+
+    decimals: int = 0
+    whole_from: float = math.inf
+    digits: int | None = None
+    tied: bool = False
+
+    def decimals_for(self, values: Sequence[float]) -> int:
+        sizes = [abs(value) for value in values if value]
+        if self.digits is not None:
+            least = math.floor(math.log10(min(sizes, default=1.0)))
+            return min(max(self.digits - 1 - least, 0), MOST_DECIMALS)
+        return 0 if sizes and min(sizes) >= self.whole_from else self.decimals
+
+
+def column_shown(values: Sequence[object], form: Form | None) -> list[str]:
+    """A whole column for a table: by its form, or without one each number by itself."""
+    if form is None:
+        return [shown(value) for value in values]
+    numbers = [_finite(value) for value in values]
+    decimals = form.decimals_for([number for number in numbers if number is not None])
+    return [
+        shown(value) if number is None else f"{number:.{decimals}f}"
+        for value, number in zip(values, numbers, strict=True)
+    ]
 
 
 def written(value: object) -> object:  # noqa: PLR0911 - one line a type
@@ -55,6 +92,12 @@ def written(value: object) -> object:  # noqa: PLR0911 - one line a type
 
 def numeric(value: object) -> bool:
     return isinstance(value, int | float | decimal.Decimal) and not isinstance(value, bool)
+
+
+def _finite(value: object) -> float | None:
+    if isinstance(value, int | float | decimal.Decimal) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    return None
 
 
 def _number(value: float) -> str:

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import duckdb
 
-from fleetbench.errors import InputError
+from fleetbench.judge.drift import drifted
+from fleetbench.report.chosen import choose
 from fleetbench.report.glance import glance_panels
 from fleetbench.report.quality import quality_panels
-from fleetbench.report.query import query, sentence
-from fleetbench.report.result import Panel
+from fleetbench.report.query import query
+from fleetbench.report.result import Panel, Result
 from fleetbench.report.speed import speed_panels
 
-_CHOSEN = """\
-CREATE OR REPLACE TEMP TABLE chosen AS
-SELECT c.*, list_position(json_extract_string(r.matrix_json, '$.recipes[*].name'), c.recipe) AS place
-FROM (
-SELECT * FROM cells WHERE (
-{where}
-)
-) AS c
-INNER JOIN runs AS r USING (run_id)
-WHERE c.run_id IN (SELECT unnest($runs))
-"""
 _COVERAGE = """
 SELECT
     run_id, matrix, run, cells_planned, cells_ok, cells_failed, cells_invalid, cells_refused, cells_missing,
@@ -31,10 +22,15 @@ SELECT
 FROM coverage WHERE run_id IN (SELECT unnest($runs))
 ORDER BY list_position($runs, run_id)
 """
+# Of every control on a machine that gave a chosen cell: what a machine did holds for all of its cells.
 _DRIFT = """
 SELECT * FROM (
-    SELECT run_id, model, recipe, count(*) AS cells, min(ratio) AS lowest_ratio, max(ratio) AS highest_ratio
-    FROM drift SEMI JOIN chosen USING (run_id, cell_id)
+    SELECT
+        d.run_id, r.matrix || '/' || r.run AS run, d.model, d.recipe,
+        count(*) AS cells, min(d.ratio) AS lowest_ratio, max(d.ratio) AS highest_ratio
+    FROM drift AS d
+    INNER JOIN runs AS r USING (run_id)
+    SEMI JOIN (SELECT * FROM chosen WHERE kind = 'speed') AS k ON d.run_id = k.run_id AND d.hardware = k.hardware
     GROUP BY ALL
 )
 ORDER BY list_position($runs, run_id), model
@@ -45,36 +41,43 @@ def compare(connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str], where
     """Panels over the cells of these runs for which `where` (SQL over a row of `cells`) holds.
 
     Raises:
-        InputError: `where` is no condition over `cells`, or nothing is left to compare.
+        InputError: `where` is no condition over `cells`, or holds for none of them.
     """
     runs = {"runs": list(run_ids)}
-    _choose(connection, runs, where)
+    choose(connection, runs, where)
     speed, quality = speed_panels(connection, runs), quality_panels(connection, runs)
     glance = glance_panels(connection, runs)
     drift = [_drift_panel(connection, runs)] if speed else []
     return [*speed, *quality, *glance, *drift, _coverage_panel(connection, runs)]
 
 
-def _choose(connection: duckdb.DuckDBPyConnection, runs: dict[str, list[str]], where: str | None) -> None:
-    sql = _CHOSEN.replace("{where}", where or "true")
-    try:
-        statements = connection.extract_statements(sql)
-        if len(statements) != 1:
-            raise InputError((f"--where {where}: give one condition",))
-        connection.execute(statements[0], runs)
-    except duckdb.Error as error:
-        why, _, _ = sentence(error).partition("\nLINE ")  # of our statement, not of the user's text
-        raise InputError((f"--where {where}: {why}",)) from error
-
-
 def _drift_panel(connection: duckdb.DuckDBPyConnection, runs: dict[str, list[str]]) -> Panel:
-    result = query(connection, _DRIFT, runs)
-    said = [
-        f"{recipe} on {model} once more at the end: {low:.2f} to {high:.2f} of its first tok/s (cells: {cells})"
-        for _, model, recipe, cells, low, high in result.rows
-    ]
-    line = "Drift: " + ("; ".join(said) or "not known, the control was not measured")
-    return Panel(title="Drift", result=result, keys=3, line=line)
+    found = query(connection, _DRIFT, runs)
+    rows = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+    said, warnings = [], []
+    for row in rows:
+        row["drifted"] = drifted(_ratios([row])).drifted
+        said.append(
+            f"{row['recipe']} on {row['model']} once more at the end: {row['lowest_ratio']:.2f} to "
+            f"{row['highest_ratio']:.2f} of its first tok/s (cells: {row['cells']})"
+        )
+    for run, group in itertools.groupby(rows, key=lambda row: row["run"]):
+        verdict = drifted(_ratios(list(group)))
+        if verdict.drifted and verdict.change_pct is not None:
+            which = f"run {run}" if len(runs["runs"]) > 1 else "run"
+            warnings.append(
+                f"WARNING: the machine's own speed changed by {abs(verdict.change_pct):.0f} % during the {which}: "
+                "its speeds should not be compared."
+            )
+    line = " ".join((*warnings, "Drift: " + ("; ".join(said) or "not known, the control was not measured")))
+    columns = (*found.columns, "drifted")
+    result = Result(columns=columns, rows=tuple(tuple(row[name] for name in columns) for row in rows))
+    return Panel(name="drift", title="Drift", result=result, keys=3, line=line, alarm=bool(warnings))
+
+
+def _ratios(rows: list[dict[str, object]]) -> list[float]:
+    values = [row[name] for row in rows for name in ("lowest_ratio", "highest_ratio")]
+    return [value for value in values if isinstance(value, float)]
 
 
 def _coverage_panel(connection: duckdb.DuckDBPyConnection, runs: dict[str, list[str]]) -> Panel:
@@ -93,4 +96,4 @@ def _coverage_panel(connection: duckdb.DuckDBPyConnection, runs: dict[str, list[
     line = "Coverage: " + "; ".join(said)
     if result.rows and (lost := result.rows[0][-1]):
         line += f". Unreadable files left out: {lost}, see the view quarantined"
-    return Panel(title="Coverage", result=result, keys=3, line=line)
+    return Panel(name="coverage", title="Coverage", result=result, keys=3, line=line)

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 
 import duckdb
 
+from fleetbench.report.columns import columns, tabulated
 from fleetbench.report.quality import wilson_pct
 from fleetbench.report.query import query
-from fleetbench.report.result import Panel, Result, titled
-from fleetbench.report.speed import model_name
+from fleetbench.report.result import Panel, titled
+from fleetbench.report.speed import missing_reference, model_name
 
 _SPEED = """
 WITH sizes AS (
@@ -42,6 +43,7 @@ SELECT
     bool_or(reference) AS reference, min(place) AS place, max(artifact_bytes) / 1e6 AS artifact_mb,
     exp(avg(ln(ratio))) AS speedup_geomean_ratio, min(ratio) AS speedup_lowest_ratio,
     max(ratio) AS speedup_highest_ratio, count(ratio) AS speedup_cells,
+    count(*) FILTER (trials > 0 AND coalesce(batch = least_batch, TRUE)) AS trials,
     max(least_batch) AS least_batch, max(least_rate_per_s) AS least_rate_per_s
 FROM least
 GROUP BY ALL
@@ -68,32 +70,23 @@ LEFT JOIN kl ON k.run_id = kl.run_id AND k.cell_id = kl.cell_id
 WHERE k.kind = 'quality' AND NOT k.random_weights
 """
 _RUNS = "SELECT run_id, matrix || '/' || run AS run, reference FROM runs"
-_COLUMNS = (
-    ("run", "run"),
-    ("recipe", "recipe"),
-    ("kv", "KV"),
-    ("artifact_mb", "MB"),
-    ("speedup_geomean_ratio", "x ref"),
-    ("speedup_lowest_ratio", "low"),
-    ("speedup_highest_ratio", "high"),
-    ("speedup_cells", "cells"),
-    ("kl_mean_nat", "KL"),
-    ("positions", "pos."),
-    ("accuracy_pct", "right %"),
-    ("half_width_pct", "+-"),
-    ("items", "items"),
-    ("kl_se_nat", "KL +-"),
-    ("low_pct", "low"),
-    ("high_pct", "high"),
-    ("speed_model", "speed of"),
-    ("random_weights", "random weights"),
-    ("quality_model", "quality of"),
-    ("suite", "suite"),
-    ("engine_version", "version"),
+_SPEED_COLUMNS = ("speedup_geomean_ratio", "speedup_lowest_ratio", "speedup_highest_ratio", "speedup_cells")
+_QUALITY_COLUMNS = ("kl_mean_nat", "positions", "accuracy_pct", "half_width_pct", "items")
+_PROGRAMS = (
+    "kl_se_nat",
+    "low_pct",
+    "high_pct",
+    "speed_model",
+    "random_weights",
+    "quality_model",
+    "suite",
+    "engine_version",
 )
-_SPEED_COLUMNS = _COLUMNS[4:8]
-_QUALITY_COLUMNS = _COLUMNS[8:13]
-_PROGRAMS = tuple(name for name, _ in _COLUMNS[13:])
+_COLUMNS = columns(
+    *("run", "recipe", "kv", "artifact_mb", *_SPEED_COLUMNS, *_QUALITY_COLUMNS, *_PROGRAMS),
+    positions="pos.",
+    kl_se_nat="KL +-",
+)
 _PLACE = ("engine", "engine_version", "hardware", "reference_name")
 
 Row = dict[str, object]
@@ -146,16 +139,13 @@ def _panel(speed: Side, quality: Side, runs: list[str]) -> Panel:
     ]
     head = heads[keys[0]]
     same = {name for name in ("run", "kv") if len({row[name] for row in rows}) == 1}
-    missing = {name for name, _ in _SPEED_COLUMNS if not speed} | {name for name, _ in _QUALITY_COLUMNS if not quality}
+    missing = (*(() if speed else _SPEED_COLUMNS), *(() if quality else _QUALITY_COLUMNS))
     engine, version, hardware = (str(head[name]) for name in ("engine", "engine_version", "hardware"))
     title, notes = titled("At a glance", engine=engine, version=version, hardware=hardware)
     return Panel(
+        name="glance",
         title=title,
-        result=Result(
-            columns=tuple(name for name, _ in _COLUMNS),
-            labels=tuple(label for _, label in _COLUMNS),
-            rows=tuple(tuple(row[name] for name, _ in _COLUMNS) for row in rows),
-        ),
+        result=tabulated(rows, _COLUMNS),
         keys=3 - len(same),
         hidden=(*same, *missing, *_PROGRAMS),
         notes=(*notes, *_notes(speed, quality, str(head["reference_name"]))),
@@ -175,7 +165,7 @@ def _order(row: Row, runs: list[str]) -> tuple[object, ...]:
 
 def _row(fast: Row, good: Row) -> Row:
     items, correct = good.get("items"), good.get("correct")
-    row: Row = {name: (fast or good).get(name, good.get(name)) for name, _ in _COLUMNS}
+    row: Row = {name: (fast or good).get(name, good.get(name)) for name in (column.name for column in _COLUMNS)}
     row["random_weights"] = fast.get("random_weights")
     row["speed_model"], row["quality_model"] = (model_name(side) if side else None for side in (fast, good))
     if isinstance(items, int) and isinstance(correct, int) and (interval := wilson_pct(correct, items)):
@@ -193,6 +183,8 @@ def _notes(speed: Side, quality: Side, reference: str) -> Iterator[str]:
         yield f"Quality (KL, right %){'' if fast else ' and MB'}: {model_name(good)}, {good['suite']}."
     if fast:
         yield f"x ref: geometric mean of tok/s over {reference}'s; low, high: lowest and highest cell."
+        if why := missing_reference([row for row in speed.values() if row["trials"]], "speedup_geomean_ratio"):
+            yield why
     if good:
         yield f"KL: from {reference}, nats; pos.: its positions. +-: half of the Wilson 95 % interval."
 

@@ -6,6 +6,7 @@ import itertools
 
 import duckdb
 
+from fleetbench.report.columns import columns, of_category, tabulated
 from fleetbench.report.query import query
 from fleetbench.report.result import Panel, Result, titled
 
@@ -24,7 +25,19 @@ ORDER BY
     NOT k.reference, k.place, k.recipe, k.kv, list_position($runs, k.run_id), k.cell_id, q.category
 """
 _GROUP = ("model", "engine", "engine_version", "hardware", "suite")
-_KEYS = (("run", "run"), ("recipe", "recipe"), ("kv", "KV"))
+_KEYS = ("run", "recipe", "kv")
+_OVERALL = (
+    "kl_mean_nat",
+    "kl_se_nat",
+    "positions",
+    "accuracy_pct",
+    "low_pct",
+    "high_pct",
+    "n",
+    "outcome",
+    "reason",
+    "engine_version",
+)
 _Z2 = 1.959963984540054**2
 
 Row = dict[str, object]
@@ -49,6 +62,7 @@ def _panels(rows: list[Row]) -> list[Panel]:
     dull = ("reason",) if any(row["outcome"] != "ok" for row in rows) else ("outcome", "reason")
     title, version = _titled("Quality", head)
     overall = Panel(
+        name="quality",
         title=title,
         result=_overall(cells),
         keys=keys,
@@ -66,6 +80,7 @@ def _panels(rows: list[Row]) -> list[Panel]:
     counts = ", ".join(f"{name} {_count(rows, name)}" for name in categories)
     title, version = _titled("Accuracy by category, %", head)
     by_category = Panel(
+        name="accuracy",
         title=title,
         result=_by_category(cells, categories),
         keys=keys,
@@ -84,62 +99,32 @@ def _titled(what: str, row: Row) -> tuple[str, tuple[str, ...]]:
 
 
 def _overall(cells: list[list[Row]]) -> Result:
-    columns = (
-        *_KEYS,
-        ("kl_mean_nat", "KL"),
-        ("kl_se_nat", "+-"),
-        ("positions", "positions"),
-        ("accuracy_pct", "right %"),
-        ("low_pct", "low"),
-        ("high_pct", "high"),
-        ("n", "items"),
-        ("outcome", "outcome"),
-        ("reason", "reason"),
-        ("engine_version", "version"),
-    )
-    rows = []
+    rows: list[Row] = []
     for cell in cells:
-        head = cell[0]
         n = sum(_int(row["n"]) for row in cell)
         correct = sum(_int(row["correct"]) for row in cell)
-        interval = wilson_pct(correct, n)
-        rows.append(
-            (
-                *(head[name] for name, _ in _KEYS),
-                *(head[name] for name in ("kl_mean_nat", "kl_se_nat", "positions")),
-                100 * correct / n if n else None,
-                *(interval or (None, None)),
-                n or None,
-                head["outcome"],
-                head["reason"],
-                head["engine_version"],
-            )
-        )
-    return Result(columns=tuple(c for c, _ in columns), labels=tuple(label for _, label in columns), rows=tuple(rows))
+        low, high = wilson_pct(correct, n) or (None, None)
+        right = 100 * correct / n if n else None
+        rows.append({**cell[0], "accuracy_pct": right, "low_pct": low, "high_pct": high, "n": n or None})
+    return tabulated(rows, columns(*_KEYS, *_OVERALL))
 
 
 def _by_category(cells: list[list[Row]], categories: list[str]) -> Result:
-    rows = []
+    triples = {name: of_category(name) for name in categories}
+    rows: list[Row] = []
     for cell in cells:
         by = {str(row["category"]): row for row in cell}
-        values: list[object] = []
-        for name in categories:
+        values: Row = dict(cell[0])
+        for name, (right, half, n) in triples.items():
             row = by.get(name, {})
             interval = wilson_pct(_int(row.get("correct")), _int(row.get("n")))
             accuracy = row.get("accuracy")
-            values += [
-                100 * accuracy if isinstance(accuracy, float) else None,
-                (interval[1] - interval[0]) / 2 if interval else None,
-                row.get("n"),
-            ]
-        rows.append((*(cell[0][name] for name, _ in _KEYS), *values, cell[0]["engine_version"]))
-    columns = [part for name in categories for part in (f"{name}_pct", f"{name}_half_width_pct", f"{name}_n")]
-    labels = [part for name in categories for part in (name, "+-", "n")]
-    return Result(
-        columns=(*(name for name, _ in _KEYS), *columns, "engine_version"),
-        labels=(*(label for _, label in _KEYS), *labels, "version"),
-        rows=tuple(rows),
-    )
+            values[right.name] = 100 * accuracy if isinstance(accuracy, float) else None
+            values[half.name] = (interval[1] - interval[0]) / 2 if interval else None
+            values[n.name] = row.get("n")
+        rows.append(values)
+    wanted = [column for triple in triples.values() for column in triple]
+    return tabulated(rows, (*columns(*_KEYS), *wanted, *columns("engine_version")))
 
 
 def wilson_pct(correct: int, n: int) -> tuple[float, float] | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len
+
+from fleetbench.report.cell import Form
 
 PAGE = 80
 """Characters of a line that a report is made for."""
@@ -13,11 +16,12 @@ PAGE = 80
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """Rows of a query; `labels` are the short names that tables show for `columns`."""
+    """Rows of a query; by column, `labels` are the short names in tables and `forms` how its numbers look there."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[object, ...], ...]
     labels: tuple[str, ...] | None = None
+    forms: tuple[Form | None, ...] | None = None
 
     @property
     def headers(self) -> tuple[str, ...]:
@@ -28,16 +32,19 @@ class Result:
 class Panel:
     """One table of a report.
 
+    name: what it is, for programs: it stays the same where a title changes.
     keys: the leading columns that say what a row is, repeated wherever the table is split.
     notes: sentences below it. line: said in place of the table where a person reads it.
-    hidden: columns for programs only.
+    alarm: the line is a warning. hidden: columns for programs only.
     """
 
+    name: str
     title: str
     result: Result
     keys: int
     notes: tuple[str, ...] = ()
     line: str | None = None
+    alarm: bool = False
     hidden: tuple[str, ...] = ()
 
     @property
@@ -46,6 +53,7 @@ class Panel:
         return Result(
             columns=tuple(self.result.columns[n] for n in shown),
             labels=tuple(self.result.headers[n] for n in shown),
+            forms=self.result.forms and tuple(self.result.forms[n] for n in shown),
             rows=tuple(tuple(row[n] for n in shown) for row in self.result.rows),
         )
 
@@ -58,7 +66,7 @@ def titled(what: str, *subject: str, engine: str, version: str, hardware: str) -
     return f"{what}: {', '.join((*subject, engine, hardware))}", (f"{engine} {version}.",)
 
 
-def split(widths: Sequence[int], *, keys: int, total: int, gap: int) -> list[list[int]]:
+def split(widths: Sequence[int], *, keys: int, total: int, gap: int, tied: Collection[int] = ()) -> list[list[int]]:
     """Columns of each panel so that it is at most `total` wide; the first `keys` are in every one.
 
     Args:
@@ -66,6 +74,7 @@ def split(widths: Sequence[int], *, keys: int, total: int, gap: int) -> list[lis
         keys: leading columns to repeat.
         total: of the page.
         gap: characters between two columns.
+        tied: columns that stay beside the one before them, where a page has room for both.
 
     Returns:
         Column numbers by panel; every column that is no key is in exactly one. A column that does not fit
@@ -77,12 +86,17 @@ def split(widths: Sequence[int], *, keys: int, total: int, gap: int) -> list[lis
     used = 0
     for column in range(len(lead), len(widths)):
         need = widths[column] + (gap if lead or used else 0)
-        if not panels or used + need > room:
+        together = need + sum(gap + widths[after] for after in _tied_after(column, tied, len(widths)))
+        if not panels or used + (together if together <= room else need) > room:
             panels.append([*lead])
             used, need = 0, widths[column] + (gap if lead else 0)
         panels[-1].append(column)
         used += need
     return panels or ([lead] if lead else [])
+
+
+def _tied_after(column: int, tied: Collection[int], columns: int) -> Iterator[int]:
+    return itertools.takewhile(lambda after: after in tied, range(column + 1, columns))
 
 
 def narrow(widths: Sequence[int], *, keys: int, total: int, gap: int, least: int = 6) -> list[int]:

@@ -42,7 +42,9 @@ def brief(runs: Result) -> Result:
                 *(row[name] for name in wrong),
             )
         )
-    return Result(columns=("run_id", "run", "submitted", "ok", *wrong), rows=tuple(rows))
+    columns = ("run_id", "run", "submitted", "ok", *wrong)
+    labels = ("run_id", "run", "submitted (UTC)", "ok", *wrong)
+    return Result(columns=columns, labels=labels, rows=tuple(rows))
 
 
 def resolve(connection: duckdb.DuckDBPyConnection, wanted: Sequence[str]) -> tuple[str, ...]:

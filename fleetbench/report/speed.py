@@ -3,61 +3,49 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import duckdb
 
+from fleetbench.report.columns import columns, tabulated
 from fleetbench.report.query import query
-from fleetbench.report.result import Panel, Result, titled
+from fleetbench.report.result import Panel, titled
 
 _GROUP = ("model", "random_weights", "engine", "engine_version", "hardware", "tp", "pp", "dp", "reference_name")
-_KEYS = (
-    ("run", "run"),
-    ("recipe", "recipe"),
-    ("kv", "KV"),
-    ("batch", "batch"),
-    ("rate_per_s", "rate/s"),
-    ("context_tok", "context"),
-    ("output_tok", "output"),
-)
+_KEYS = ("run", "recipe", "kv", "batch", "rate_per_s", "context_tok", "output_tok")
 _OPTIONAL = ("run", "kv", "rate_per_s", "output_tok")
 """Keys that a table leaves out where every row has the same, and says in a note."""
 _RATE = (
-    ("trials", "n"),
-    ("output_tok_s", "tok/s"),
-    ("spread_pct", "spread %"),
-    ("speedup_ratio", "x ref"),
-    ("speedup_low_ratio", "low"),
-    ("speedup_high_ratio", "high"),
-    ("energy_j_per_tok", "J/tok"),
-    ("energy_spread_pct", "J spr. %"),
-    ("energy_n", "J n"),
-    ("outcome", "outcome"),
-    ("reason", "reason"),
+    "trials",
+    "output_tok_s",
+    "spread_pct",
+    "speedup_ratio",
+    "speedup_low_ratio",
+    "speedup_high_ratio",
+    "energy_j_per_tok",
+    "energy_spread_pct",
+    "energy_n",
+    "outcome",
+    "reason",
 )
-_TTFT = (
-    ("ttft_n", "n"),
-    ("ttft_mean_ms", "mean"),
-    ("ttft_spread_pct", "spread %"),
-    ("ttft_p50_ms", "p50"),
-    ("ttft_p90_ms", "p90"),
-    ("ttft_p99_ms", "p99"),
-    ("prefill_tok_s", "tok/s"),
-)
-_ITL = (
-    ("itl_n", "n"),
-    ("itl_mean_ms", "mean"),
-    ("itl_spread_pct", "spread %"),
-    ("itl_p50_ms", "p50"),
-    ("itl_p90_ms", "p90"),
-    ("itl_p99_ms", "p99"),
-    ("decode_tok_s", "tok/s"),
-)
-_PROGRAMS = (("engine_version", "version"),)
+_TTFT = ("ttft_n", "ttft_mean_ms", "ttft_spread_pct", "ttft_p50_ms", "ttft_p90_ms", "ttft_p99_ms", "prefill_tok_s")
+_ITL = ("itl_n", "itl_mean_ms", "itl_spread_pct", "itl_p50_ms", "itl_p90_ms", "itl_p99_ms", "decode_tok_s")
+_PROGRAMS = ("engine_version",)
 """Not shown: a title may lack it."""
+_MEANS = "spread %: the highest of the trials' means less the lowest, over their median."
 _LATENCIES = (
-    ("TTFT, ms", _TTFT, "TTFT: time to first token; n: requests; tok/s: prefill of one stream, median."),
-    ("ITL, ms", _ITL, "ITL: time between tokens; n: gaps; tok/s: decoding of one stream, median."),
+    (
+        "ttft",
+        "TTFT, ms",
+        _TTFT,
+        ("TTFT: time to first token; n: requests; tok/s: prefill of one stream, median.", _MEANS),
+    ),
+    (
+        "itl",
+        "ITL, ms",
+        _ITL,
+        ("ITL: time between tokens; n: gaps; tok/s: decoding of one stream, median.", _MEANS),
+    ),
 )
 _SQL = """
 SELECT
@@ -94,7 +82,7 @@ def speed_panels(connection: duckdb.DuckDBPyConnection, runs: dict[str, list[str
 def _panels(rows: list[Row]) -> list[Panel]:
     head = rows[0]
     same = {name for name in _OPTIONAL if len({row[name] for row in rows}) == 1}
-    keys = tuple(key for key in _KEYS if key[0] not in same)
+    keys = len(_KEYS) - len(same)
     dull = {"reason"} | ({"outcome"} if all(row["outcome"] == "ok" for row in rows) else set())
     if not any(row["energy_n"] for row in rows):
         dull |= {"energy_spread_pct", "energy_n"}
@@ -102,22 +90,24 @@ def _panels(rows: list[Row]) -> list[Panel]:
     title, version = _titled("Speed", head)
     panels = [
         Panel(
+            name="speed",
             title=title,
-            result=_result(rows, (*_KEYS, *_RATE, *_PROGRAMS)),
-            keys=len(keys),
-            hidden=tuple(same | dull | dict(_PROGRAMS).keys()),
+            result=tabulated(rows, columns(*_KEYS, *_RATE, *_PROGRAMS)),
+            keys=keys,
+            hidden=(*same, *dull, *_PROGRAMS),
             notes=(*version, *_notes(rows, same)),
         )
     ]
-    for what, columns, note in _LATENCIES if measured else ():
+    for name, what, latencies, notes in _LATENCIES if measured else ():
         title, version = _titled(what, head)
         panels.append(
             Panel(
+                name=name,
                 title=title,
-                result=_result(measured, (*_KEYS, *columns, *_PROGRAMS)),
-                keys=len(keys),
-                hidden=tuple(same | dict(_PROGRAMS).keys()),
-                notes=(*version, note),
+                result=tabulated(measured, columns(*_KEYS, *latencies, *_PROGRAMS)),
+                keys=keys,
+                hidden=(*same, *_PROGRAMS),
+                notes=(*version, *notes),
             )
         )
     return panels
@@ -126,14 +116,6 @@ def _panels(rows: list[Row]) -> list[Panel]:
 def _titled(what: str, row: Row) -> tuple[str, tuple[str, ...]]:
     engine, version, hardware = (str(row[name]) for name in ("engine", "engine_version", "hardware"))
     return titled(what, model_name(row), engine=engine, version=version, hardware=hardware)
-
-
-def _result(rows: list[Row], columns: tuple[tuple[str, str], ...]) -> Result:
-    return Result(
-        columns=tuple(name for name, _ in columns),
-        labels=tuple(label for _, label in columns),
-        rows=tuple(tuple(row[name] for name, _ in columns) for row in rows),
-    )
 
 
 def model_name(row: Mapping[str, object]) -> str:
@@ -149,15 +131,29 @@ def _notes(rows: list[Row], same: set[str]) -> tuple[str, ...]:
     fixed = [f"KV {head['kv']}"] * ("kv" in same) + [f"output {head['output_tok']} tokens"] * ("output_tok" in same)
     notes = [
         f"x ref: tok/s over {head['reference_name']}'s at the same load; low, high: over all pairs of trials.",
-        "n: trials; spread: (max - min) / median, below of the trials' means.",
+        "n: trials; spread %: the fastest trial less the slowest, over their median.",
     ]
     if fixed:
-        notes.append(f"{', '.join(fixed)}.")
+        notes.append(f"All cells: {', '.join(fixed)}.")
+    if why := missing_reference(rows, "speedup_ratio"):
+        notes.append(why)
     if head["random_weights"]:
         notes.append("Random weights: its speed means something, its quality does not.")
     if why := _power(rows):
         notes.append(f"J/tok is missing: power {why}.")
     return (*notes, *_not_ok(rows))
+
+
+def missing_reference(rows: Sequence[Mapping[str, object]], ratio: str) -> str | None:
+    """Why there is no speed-up, where what was measured has none; rows name their `reference_name`."""
+    measured = [row for row in rows if row["trials"]]
+    lacking = [row for row in measured if row[ratio] is None]
+    if not lacking:
+        return None
+    reference = lacking[0]["reference_name"]
+    if len(lacking) == len(measured):
+        return f"x ref is missing: {reference} was not measured."
+    return f"x ref is missing where {reference} was not measured at the same load."
 
 
 def _power(rows: list[Row]) -> str:

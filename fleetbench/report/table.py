@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fleetbench.report.cell import MISSING, numeric, shown, written
+from fleetbench.report.cell import MISSING, column_shown, numeric, shown, written
 from fleetbench.report.result import Panel, Result, narrow, split
 
 Format = Literal["table", "json", "csv", "markdown"]
@@ -27,7 +27,7 @@ def render(result: Result, fmt: Format, console: Console, *, keys: int = 1) -> N
         case "json":
             _raw(console, json.dumps(_records(result), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
         case "csv":
-            _raw(console, _csv(result, ()))
+            _raw(console, _csv(result))
         case "markdown":
             _raw(console, _markdown(result))
         case "table":
@@ -35,18 +35,25 @@ def render(result: Result, fmt: Format, console: Console, *, keys: int = 1) -> N
 
 
 def render_panels(panels: Sequence[Panel], fmt: Format, console: Console) -> None:
-    """Write a report: JSON is a list of panels, CSV one block each with the panel's title in every row."""
+    """Write a report; JSON is a list of panels.
+
+    Raises:
+        ValueError: several tables are no CSV: `render` a Result of all their rows.
+    """
+    if fmt == "csv":
+        raise ValueError(fmt)
     if fmt == "json":
-        said = [{"title": panel.title, "rows": _records(panel.result), "notes": list(panel.notes)} for panel in panels]
+        said = [
+            {"name": panel.name, "title": panel.title, "rows": _records(panel.result), "notes": list(panel.notes)}
+            for panel in panels
+        ]
         _raw(console, json.dumps(said, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
         return
     for number, panel in enumerate(panels):
         if number:
             _raw(console, "\n")
-        if fmt == "csv":
-            _raw(console, _csv(panel.result, (panel.title,)))
-        elif panel.line is not None:
-            console.print(Text(panel.line), soft_wrap=fmt == "markdown")
+        if panel.line is not None:
+            console.print(Text(panel.line, style="bold red" if panel.alarm else ""), soft_wrap=fmt == "markdown")
         elif fmt == "markdown":
             notes = "".join(f"\n{_escaped(note)}\n" for note in panel.notes)
             _raw(console, f"### {_escaped(panel.title)}\n\n{_markdown(panel.visible)}{notes}")
@@ -58,7 +65,7 @@ def render_panels(panels: Sequence[Panel], fmt: Format, console: Console) -> Non
 
 
 def _table(result: Result, console: Console, keys: int) -> None:
-    cells = [[shown(value) for value in row] for row in result.rows]
+    cells = _texts(result)
     headers = [shown(label) for label in result.headers]
     natural = [
         max([cell_len(header), *(cell_len(row[column]) for row in cells)]) for column, header in enumerate(headers)
@@ -67,7 +74,8 @@ def _table(result: Result, console: Console, keys: int) -> None:
         keys = len(natural)
     widths = narrow(natural, keys=keys, total=console.width, gap=GAP) if keys < len(natural) else natural
     right = [_is_number_column(result, column) for column in range(len(headers))]
-    for number, columns in enumerate(split(widths, keys=keys, total=console.width, gap=GAP)):
+    tied = [number for number, form in enumerate(result.forms or ()) if form is not None and form.tied]
+    for number, columns in enumerate(split(widths, keys=keys, total=console.width, gap=GAP, tied=tied)):
         if number:
             console.print()
         console.print(_panel(headers, cells, columns, widths, right))
@@ -93,6 +101,13 @@ def _panel(
     return table
 
 
+def _texts(result: Result) -> list[list[str]]:
+    """The rows as they are shown, each column by its form."""
+    forms = result.forms or (None,) * len(result.columns)
+    by_column = [column_shown([row[n] for row in result.rows], form) for n, form in enumerate(forms)]
+    return [[texts[number] for texts in by_column] for number in range(len(result.rows))]
+
+
 def _is_number_column(result: Result, column: int) -> bool:
     values = [row[column] for row in result.rows if row[column] is not None]
     return all(numeric(value) for value in values)
@@ -102,12 +117,12 @@ def _records(result: Result) -> list[dict[str, object]]:
     return [dict(zip(result.columns, map(written, row), strict=True)) for row in result.rows]
 
 
-def _csv(result: Result, title: Sequence[str]) -> str:
+def _csv(result: Result) -> str:
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow([*("panel" for _ in title), *result.columns])
+    writer.writerow(result.columns)
     for row in result.rows:
-        writer.writerow([*title, *(_field(written(value)) for value in row)])
+        writer.writerow([_field(written(value)) for value in row])
     return sink.getvalue()
 
 
@@ -120,7 +135,7 @@ def _field(value: object) -> object:
 def _markdown(result: Result) -> str:
     marks = ["--:" if _is_number_column(result, n) else ":--" for n in range(len(result.columns))]
     lines = [[_escaped(header) for header in result.headers], marks]
-    lines += [[_escaped(shown(value)) for value in row] for row in result.rows]
+    lines += [[_escaped(text) for text in row] for row in _texts(result)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fleetbench.errors import FleetbenchError, UnusableEnvironmentError
 from fleetbench.matrix.types import Outcome
@@ -134,7 +133,7 @@ class Warehouse:
         for path in sorted(layout.landing(self.root, "trials", run_id).glob("*.parquet")):
             try:
                 found.extend(_read_trials(path))
-            except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
+            except ValueError:
                 skipped.append(path)
         return Scan(trials=tuple(found), skipped=tuple(skipped))
 
@@ -142,11 +141,14 @@ class Warehouse:
         """Every committed attempt of a run's trials; see `best` for the one that counts."""
         return list(self.scan(run_id).trials)
 
-    def next_attempt(self, run_id: str, trial_id: str) -> int:
-        """The first attempt number that no file of this trial has, readable or not."""
-        folder = layout.landing(self.root, "trials", run_id)
-        taken = (path.stem.rpartition("-")[2] for path in folder.glob(f"{layout.checked(trial_id)}-*.parquet"))
-        return max((int(number) for number in taken if number.isdigit()), default=-1) + 1
+    def attempts(self, run_id: str) -> dict[str, int]:
+        """The first attempt number that no file of a trial has, readable or not, by trial_id."""
+        following: dict[str, int] = {}
+        for path in layout.landing(self.root, "trials", run_id).glob("*.parquet"):
+            trial_id, _, number = path.stem.rpartition("-")
+            if trial_id and number.isdecimal():
+                following[trial_id] = max(following.get(trial_id, 0), int(number) + 1)
+        return following
 
     def sweep_tmp(self) -> list[Path]:
         """Remove the temporary files of writers that are dead."""
@@ -201,9 +203,8 @@ def _rank(trial: CommittedTrial) -> int:
 
 
 def _read_trials(path: Path) -> list[CommittedTrial]:
-    columns = list(CommittedTrial.__slots__)
-    with pq.ParquetFile(path) as file:
-        rows = file.read(columns=columns).to_pylist()
+    """By the whole file, as the views do: a trial that they leave out has to be measured again."""
+    rows = parquet.read_whole(path, "trials").select(CommittedTrial.__slots__).to_pylist()
     return [CommittedTrial(**{**row, "outcome": Outcome(row["outcome"])}) for row in rows]
 
 

@@ -12,5 +12,7 @@ def cell_seconds(root: Path) -> dict[str, float]:
     if not root.is_dir():
         return {}
     with connect(root) as connection:
-        rows = connection.execute("SELECT cell_id, median(wall_s) FROM trials WHERE valid GROUP BY cell_id").fetchall()
+        rows = connection.execute(
+            "SELECT cell_id, median(wall_s) FROM trials WHERE valid AND wall_s IS NOT NULL GROUP BY cell_id"
+        ).fetchall()
     return dict(rows)

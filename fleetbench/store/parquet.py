@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from fleetbench.store.schema import SCHEMAS
 
 Rows = Sequence[Mapping[str, Any]]
+_UNREADABLE = (pa.ArrowException, OSError, ValueError, MemoryError)
 
 
 def conform(table: str, rows: pa.Table | Rows) -> pa.Table:
@@ -85,9 +86,33 @@ def inspect(path: Path, table: str) -> Footer:
     """
     try:
         found = pq.read_schema(path)
-    except (pa.ArrowException, OSError) as error:
-        return Footer(why_not=f"not a readable Parquet file: {str(error).splitlines()[0]}")
+    except _UNREADABLE as error:
+        return Footer(why_not=_unreadable(error))
+    return _compare(found, table)
+
+
+def read_whole(path: Path, table: str) -> pa.Table:
+    """Every value of a file, held against the checksums of its pages, as the schema of `table` says.
+
+    Raises:
+        ValueError: why the file cannot be part of the table.
+    """
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            rows = file.read(use_threads=False)
+        rows.validate(full=True)
+        footer = _compare(rows.schema, table)
+    except _UNREADABLE as error:
+        raise ValueError(_unreadable(error)) from error
+    if footer.why_not:
+        raise ValueError(footer.why_not)
+    return conform(table, rows.select([name for name in SCHEMAS[table].names if name in rows.schema.names]))
+
+
+def _compare(found: pa.Schema, table: str) -> Footer:
     for field in SCHEMAS[table]:
+        if found.names.count(field.name) > 1:
+            return Footer(why_not=f"column {field.name} is there twice")
         index = found.get_field_index(field.name)
         if index < 0:
             if not field.nullable:
@@ -95,6 +120,10 @@ def inspect(path: Path, table: str) -> Footer:
         elif not _same(found.field(index).type, field.type):
             return Footer(why_not=f"column {field.name} is {found.field(index).type}, not {field.type}")
     return Footer(exact=found.names == SCHEMAS[table].names)
+
+
+def _unreadable(error: Exception) -> str:
+    return f"not a readable Parquet file: {(str(error) or type(error).__name__).splitlines()[0]}"
 
 
 def _build(rows: Rows, schema: pa.Schema) -> pa.Table:

@@ -10,6 +10,7 @@ import pytest
 from fleetbench.artifact import cache as shelf
 from fleetbench.artifact.cache import Manifest
 from fleetbench.artifact.types import Artifact, ArtifactError
+from fleetbench.errors import UnusableEnvironmentError
 
 DIES_WHILE_MAKING = """
 import os, signal, sys
@@ -109,6 +110,22 @@ def test_a_cache_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtifactError, match=r"file/cache cannot be written: .*FLEETBENCH_CACHE"):
         put(tmp_path / "file" / "cache")
+
+
+def test_a_probe_makes_the_folder_and_leaves_no_file(tmp_path: Path) -> None:
+    shelf.probe(tmp_path / "a" / "cache")
+    assert leftovers(tmp_path / "a" / "cache") == []
+    shelf.probe(tmp_path / "a" / "cache")
+    put(tmp_path / "a" / "cache")
+
+
+def test_a_probe_of_what_cannot_be_a_cache_is_an_unusable_environment(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "astray").symlink_to("nowhere")
+    for cache in (tmp_path / "file", tmp_path / "file" / "x", tmp_path / "loop", tmp_path / "astray", Path("/proc/x")):
+        with pytest.raises(UnusableEnvironmentError, match=f"artifact cache {cache} .*FLEETBENCH_CACHE"):
+            shelf.probe(cache)
 
 
 @pytest.mark.parametrize("artifact_id", ["", "../x", "a/b", ".locks", "A", "a" * 65])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,15 @@ def test_a_broken_json_file_is_named(make_folder: Any, name: str, content: bytes
     folder = make_folder()
     (folder / name).write_bytes(content)
     assert name in mistakes(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_regular_file_is_never_opened(make_folder: Any, name: str, make: Any) -> None:
+    folder = make_folder()
+    (folder / name).unlink()
+    make(folder / name)
+    assert f"{name}: not a regular file" in mistakes(folder)
 
 
 def test_truncated_weights_are_named(make_folder: Any) -> None:

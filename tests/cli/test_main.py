@@ -67,6 +67,16 @@ def test_a_broken_matrix_says_every_mistake_with_its_line_and_starts_nothing(com
         (["submit", "small.yaml", "--run", "a/b"], "--run 'a/b'"),
         (["submit", "small.yaml", "--only", "nope = 1"], "it can use the columns"),
         (["submit", "small.yaml", "--only", "batch = 77"], "none of the"),
+        (["submit", "small.yaml", "--only", "1); DROP TABLE x; --"], "syntax error"),
+        (["submit", "small.yaml", "--only", "batch = 1; SELECT 1"], "Parser Error"),
+        (["submit", "small.yaml", "--only", "1) OR (1"], "syntax error"),
+        (["submit", "small.yaml", "--only", ""], "'--only': it is empty"),
+        (["submit", "small.yaml", "--only", " "], "'--only': it is empty"),
+        (["submit", "small.yaml", "--warehouse", ""], "'--warehouse': it is empty"),
+        (["submit", "small.yaml", "--warehouse", "small.yaml"], "is a file"),
+        (["submit", "small.yaml", "--new", "--run", "x"], "keep one"),
+        (["submit", "small.yaml", "--new", "--run", "default"], "keep one"),
+        (["compare", "--where", ""], "'--where': it is empty"),
         (["compare"], "no warehouse"),
         (["sql", "SELECT 1"], "no warehouse"),
         (["runs"], "no warehouse"),
@@ -78,6 +88,40 @@ def test_wrong_input_is_said_in_a_sentence(arguments: list[str], said_so: str, t
     assert said.code == 2
     assert said_so in said.err
     assert "Traceback" not in said.err
+    assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
+
+
+def test_a_broken_model_folder_is_a_mistake_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "ours").mkdir()
+    os.mkfifo(tmp_path / "ours" / "config.json")
+    models = "[tiny, {name: ours, path: ours}, {name: etc, path: /etc}, /proc]"
+    path = write_matrix(tmp_path, models=models)
+    for command in ("plan", "submit"):
+        said = fleetbench(command, path.name, folder=tmp_path)
+        assert said.code == 2
+        assert "small.yaml:3: models[1].path: ours/config.json: not a regular file" in said.err
+        assert "small.yaml:3: models[2].path: /etc/config.json: No such file" in said.err
+        assert "small.yaml:3: models[3]: /proc: it holds no *.safetensors" in said.err
+        assert all(line.startswith("error: small.yaml:3: models[") for line in said.err.splitlines())
+
+
+@pytest.mark.parametrize("cache", ["small.yaml", "loop", "/proc/cache"])
+def test_a_cache_that_cannot_be_used_is_said_before_anything_starts(cache: str, tmp_path: Path) -> None:
+    path = write_matrix(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    said = fleetbench("submit", str(path), folder=tmp_path, FLEETBENCH_CACHE=cache)
+    assert said.code == 4
+    assert "set FLEETBENCH_CACHE" in said.err
+    assert not (tmp_path / "warehouse").exists()
+    said = fleetbench("doctor", folder=tmp_path, FLEETBENCH_CACHE=cache)
+    assert said.code == 4
+    assert f"{cache} cannot be written" in said.out
+
+
+def test_help_says_the_default_warehouse_plainly_and_cuts_no_sentence(tmp_path: Path) -> None:
+    said = fleetbench("submit", "--help", folder=tmp_path)
+    assert "[default: ./fleetbench-data]" in " ".join(said.out.split())
+    assert "..." not in fleetbench("matrix", "--help", folder=tmp_path).out.replace("COMMAND [ARGS]...", "")
 
 
 def test_a_warehouse_that_cannot_be_written_is_an_unusable_environment(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import os
 import select
@@ -153,6 +154,9 @@ def test_only_the_cells_that_are_wanted_run(shell: Shell) -> None:
     code, _, err = shell.run("submit", matrix, "--only", "recipe = 'q2_k' AND batch = 1")
     assert code == 0, err
     assert shell.rows("SELECT recipe, batch FROM trials") == [{"recipe": "q2_k", "batch": 1}]
+    code, out, err = shell.run("submit", matrix, "--only", "kv_k = 'f16' AND batch = 2", "--format", "csv")
+    assert code == 0, err
+    assert {(row["recipe"], row["batch"]) for row in csv.DictReader(out.splitlines())} == {("f16", "2"), ("q2_k", "2")}
 
 
 def test_a_cell_that_cannot_run_is_refused_as_a_row_and_the_others_run(shell: Shell) -> None:
@@ -185,3 +189,23 @@ def test_an_engine_that_dies_at_start_fails_its_cells_with_its_log_and_the_other
     code, _, err = shell.run("submit", str(tmp_path / "small.yaml"))
     assert code == 1
     assert shell.rows("SELECT max(attempt) AS attempt FROM attempts") == [{"attempt": 0}]
+
+
+def test_when_ray_dies_the_run_ends_by_a_word_and_the_same_command_goes_on(shell: Shell) -> None:
+    matrix = str(write_matrix(shell.folder, models=SPEED, quality=None))
+    process = shell.start("submit", matrix)
+    read_until(process, "1/3")
+    os.kill(child(process.pid, b"raylet/raylet"), signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 4
+    assert "Ray died on this machine (raylet)" in err
+    assert "Traceback" not in err
+    code, _, err = shell.run("submit", matrix)
+    assert code == 0, err
+    assert {row["outcome"] for row in shell.rows("SELECT outcome FROM trials")} == {"ok"}
+
+
+def child(parent: int, program: bytes) -> int:
+    """The child process that runs the program."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return next(int(pid) for pid in children if program in Path(f"/proc/{pid}/cmdline").read_bytes())

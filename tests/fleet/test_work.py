@@ -64,11 +64,11 @@ def test_what_was_measured_is_what_was_asked(job: LaunchJob) -> None:
     list(run_launch(job))
     with connect(job.warehouse) as connection:
         rows = connection.execute(
-            "SELECT batch, asked_requests, completed_requests, itl_n, ttft_p99_ms FROM trials"
+            "SELECT batch, asked_requests, completed_requests, ttft_n, ttft_p99_ms FROM trials"
             " WHERE kind = 'speed' ORDER BY batch"
         ).fetchall()
         lengths = connection.execute("SELECT DISTINCT phase, prompt_tok, output_tok FROM requests").fetchall()
-    assert rows == [(1, 2, 2, 14, None), (2, 2, 2, 14, None)]
+    assert rows == [(1, 2, 2, 2, None), (2, 2, 2, 2, None)]
     assert sorted(lengths) == [("measure", 16, 8), ("warmup", 16, 8)]
 
 

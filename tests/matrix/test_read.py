@@ -133,6 +133,27 @@ def test_a_warm_up_has_a_number_and_may_have_lengths(written: Any, meant: Warmup
     assert read.read_text(yaml.safe_dump(put_in_base("load.warmup", written)), "m.yaml").effort.warmup == meant
 
 
+@pytest.mark.parametrize(
+    ("axis", "written", "meant"),
+    [
+        ("batch", 4.0, "4"),
+        ("batch", "4", "4"),
+        ("rate", 2.50, "2.5"),
+        ("kv", "q8_0", "q8_0"),
+        ("kv", "k=q8_0 v=q4_0", "k=q8_0 v=q4_0"),
+        ("kv", "k=q8_0 v=q8_0", "q8_0"),
+    ],
+)
+def test_an_excluded_value_is_text_as_a_cell_says_it(axis: str, written: Any, meant: str) -> None:
+    text = yaml.safe_dump(put_in_base("exclude", [{axis: written, "because": "x"}]))
+    assert read.read_text(text, "m.yaml").exclude[0].match == ((axis, meant),)
+
+
+def test_a_sentence_may_have_several_lines() -> None:
+    text = yaml.safe_dump(put_in_base("analysis", "What is fast?\n\tAnd what is good?"))
+    assert read.read_text(text, "m.yaml").analysis == "What is fast?\n\tAnd what is good?"
+
+
 def test_a_number_of_warm_up_requests_is_the_same_matrix_as_its_mapping() -> None:
     short, long = (yaml.safe_dump(put_in_base("load.warmup", written)) for written in (2, {"requests": 2}))
     assert read.read_text(short, "m.yaml") == read.read_text(long, "m.yaml")
@@ -290,7 +311,18 @@ def test_rates_of_equal_size_are_the_same_rate() -> None:
         ("exclude", [{"gpu": "h100", "because": "x"}], "exclude[0].gpu", "unknown key"),
         ("exclude", [{"hardwear": "h100", "because": "x"}], "exclude[0].hardwear", "did you mean hardware"),
         ("exclude", [{"hardware": "h100"}], "exclude[0].because", "is missing"),
-        ("exclude", [{"tp": True, "because": "x"}], "exclude[0].tp", "a word or a number"),
+        ("exclude", [{"tp": True, "because": "x"}], "exclude[0].tp", "a whole number from 1"),
+        ("exclude", [{"batch": "", "because": "x"}], "exclude[0].batch", "a whole number from 1"),
+        ("exclude", [{"batch": [1, -4], "because": "x"}], "exclude[0].batch[1]", "not -4"),
+        ("exclude", [{"context": 1e308, "because": "x"}], "exclude[0].context", "not 1e+308"),
+        ("exclude", [{"output": 1.5, "because": "x"}], "exclude[0].output", "not 1.5"),
+        ("exclude", [{"rate": 0, "because": "x"}], "exclude[0].rate", "above 0"),
+        ("exclude", [{"recipe": "", "because": "x"}], "exclude[0].recipe", "no name"),
+        ("exclude", [{"weights": "q9_k", "because": "x"}], "exclude[0].weights", "no known weight format"),
+        ("exclude", [{"kv": "k=q8_0 v=q9_0", "because": "x"}], "exclude[0].kv", "no known KV format"),
+        ("exclude", [{"tp": 1, "because": "a\x1b[31m"}], "exclude[0].because", "control character"),
+        ("analysis", "a\x1b]0;title\x07", "analysis", 'control character "\\u001b"'),
+        ("name", "a\x07", "name", "no name"),
         ("recipes", ["f16", {"name": "other", "weights": "f16"}], "recipes[1]", "under another name"),
     ],
 )
@@ -348,7 +380,12 @@ def test_a_matrix_beyond_a_million_cells_is_refused_before_it_is_multiplied_out(
     tree = base()
     for axis in ("batch", "context", "output"):
         tree["load"][axis] = list(range(1, 2001))
-    assert any("cells, more than 1,000,000" in line for line in mistakes(yaml.safe_dump(tree)))
+    text = yaml.safe_dump(tree, default_flow_style=None, width=10**6)
+    (found,) = mistakes(text)
+    line = 1 + text[: text.index("batch: [1, 2,")].count("\n")
+    assert found.startswith(f"m.yaml:{line}: load.batch: the matrix has ")
+    assert "cells, more than 1,000,000: models 2, " in found
+    assert "load.batch 2,000, load.context 2,000, load.output 2,000 (shorten an axis)" in found
 
 
 def test_hundreds_of_mistakes_are_cut_and_counted() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import io
 import itertools
 import json
@@ -12,9 +13,10 @@ import pytest
 from rich.console import Console
 
 from fleetbench.errors import InputError
+from fleetbench.report.chosen import compared_cells
 from fleetbench.report.compare import compare
 from fleetbench.report.query import query
-from fleetbench.report.result import Panel
+from fleetbench.report.result import Panel, Result
 from fleetbench.report.runs import brief, list_runs, resolve
 from fleetbench.report.table import render, render_panels
 from fleetbench.store.commit import Warehouse
@@ -37,7 +39,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for place, recipe in enumerate(RECIPES):
         for batch, repeat in itertools.product((4, 16), (0, 1)):
             lab.speed(recipe, 100.0 + 50 * place + repeat, repeat, batch=batch)
-        tiny = {"model": "tiny", "random_weights": False, "suite": "embedded-1", **NO_LOAD}
+        tiny = {"model": "tiny", "random_weights": False, "suite": "embedded/1", **NO_LOAD}
         items = [
             item_row(100 * n + i, correct=i > place, category=name)
             for n, name in enumerate(CATEGORIES)
@@ -73,6 +75,10 @@ def said(lab: Lab) -> Callable[..., str]:
 def panels(lab: Lab, where: str | None = None) -> dict[str, Panel]:
     found = compare(connect(lab.warehouse.root), ["run1"], where)
     return {panel.title.partition(":")[0]: panel for panel in found}
+
+
+def column(result: Result, name: str) -> list[object]:
+    return [row[result.columns.index(name)] for row in result.rows]
 
 
 def test_the_whole_comparison_fits_eighty_columns(said: Callable[..., str]) -> None:
@@ -121,7 +127,7 @@ def test_latencies_have_n_and_the_spread_of_the_trials_means(lab: Lab) -> None:
 
 def test_missing_energy_is_an_em_dash_and_says_why(said: Callable[..., str]) -> None:
     text = said()
-    assert "J/tok is missing: power absent." in text
+    assert "J/tok is missing: power unavailable." in text
     assert "—" in text
 
 
@@ -130,7 +136,78 @@ def test_drift_and_coverage_are_one_line_each(lab: Lab) -> None:
     assert found["Drift"].line == (
         "Drift: f16 on ladder-75m once more at the end: 0.95 to 0.95 of its first tok/s (cells: 1)"
     )
+    assert not found["Drift"].alarm
+    assert column(found["Drift"].result, "drifted") == [False]
     assert found["Coverage"].line == "Coverage: quickstart/default (run1): 9 of 9 cells ok, 16 of 16 trials"
+
+
+@pytest.mark.parametrize("where", [None, "recipe = 'q2_k' AND kind = 'speed'"])
+def test_a_machine_that_changed_its_speed_is_a_warning_whatever_is_chosen(
+    lab: Lab, said: Callable[..., str], where: str | None
+) -> None:
+    lab.speed("f16", 77.0, batch=16, role="control")
+    drift = panels(lab, where)["Drift"]
+    assert drift.line == (
+        "WARNING: the machine's own speed changed by 23 % during the run: its speeds should not be compared. "
+        "Drift: f16 on ladder-75m once more at the end: 0.77 to 0.95 of its first tok/s (cells: 2)"
+    )
+    assert drift.alarm
+    assert column(drift.result, "drifted") == [True]
+    assert "\nWARNING: the machine's own speed" in said(where=where)
+
+
+def test_of_several_runs_the_warning_names_the_one_that_drifted(lab: Lab) -> None:
+    lab.run(run_id="run2", run="second", submitted_at=START.replace(hour=13))
+    lab.speed("f16", 70.0, run_id="run2")
+    lab.speed("f16", 105.0, run_id="run2", role="control")
+    drift = next(p for p in compare(connect(lab.warehouse.root), ["run1", "run2"]) if p.name == "drift")
+    assert (drift.line or "").startswith(
+        "WARNING: the machine's own speed changed by 50 % during the run quickstart/second: "
+    )
+    assert column(drift.result, "drifted") == [False, True]
+
+
+def test_every_panel_has_a_name_that_stays(lab: Lab) -> None:
+    names = [panel.name for panel in compare(connect(lab.warehouse.root), ["run1"])]
+    assert names == ["speed", "ttft", "itl", "quality", "accuracy", "glance", "drift", "coverage"]
+
+
+def test_all_chosen_cells_are_one_table_for_programs(lab: Lab) -> None:
+    connection = connect(lab.warehouse.root)
+    found = compared_cells(connection, ["run1"], "recipe <> 'q8_0'")
+    rows = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+    assert [(row["kind"], row["recipe"], row["batch"]) for row in rows] == [
+        *(("speed", recipe, batch) for recipe in ("f16", "q2_k") for batch in (4, 16)),
+        *(("quality", recipe, None) for recipe in ("f16", "q2_k")),
+    ]
+    assert set(query(connection, "FROM cmp_recipe").columns) <= set(found.columns)
+    assert {row["run"] for row in rows} == {"quickstart/default"}
+    speed, quality = rows[2], rows[4]
+    assert (speed["speedup_ratio"], speed["accuracy"]) == (pytest.approx(200.5 / 100.5), None)
+    assert (quality["speedup_ratio"], quality["kl_mean_nat"], quality["accuracy"]) == (None, 0, 0.95)
+    sink = io.StringIO()
+    render(found, "csv", Console(file=sink, width=80))
+    assert [len(row) for row in csv.reader(io.StringIO(sink.getvalue()))] == [len(found.columns)] * 7
+
+
+def test_the_numbers_of_a_column_have_the_same_decimals(said: Callable[..., str]) -> None:
+    text = said()
+    speed = text[text.index("Speed: ") :].splitlines()[2:8]
+    assert [line.split()[4:9] for line in speed][::5] == [
+        ["100.5", "1.0", "1.00", "0.99", "1.01"],
+        ["150.5", "0.7", "1.50", "1.49", "1.51"],
+    ]
+    quality = text[text.index("Quality: ") :].splitlines()[2:5]
+    assert len({len(line.split()[1].partition(".")[2]) for line in quality}) == 1
+
+
+def test_a_reference_that_was_not_measured_is_said_in_place_of_speed_ups(lab: Lab) -> None:
+    notes = panels(lab, "kind = 'speed'")["Speed"].notes
+    assert "All cells: KV f16, output 4 tokens." in notes
+    assert not any("x ref is missing" in note for note in notes)
+    lab.speed("q8_0", 1.0, batch=64)
+    assert "x ref is missing where f16 was not measured at the same load." in panels(lab)["Speed"].notes
+    assert "x ref is missing: f16 was not measured." in panels(lab, "batch = 64")["Speed"].notes
 
 
 def test_quality_has_divergence_pooled_accuracy_and_categories(lab: Lab) -> None:
@@ -165,6 +242,38 @@ def test_a_where_that_is_no_condition_is_wrong_input(lab: Lab, where: str) -> No
     with pytest.raises(InputError, match="--where"):
         compare(connection, ["run1"], where)
     assert query(connection, "SELECT count(*) AS n FROM cells").rows == ((9,),)
+
+
+WRONG = [
+    ("speling = 1", "speling"),
+    ("batch >", 'near ">"'),
+    ("recipe = 'f16", "unterminated"),
+    ("batch = 1)", r'near "\)"'),
+    ("-- nothing", "give one condition"),
+    ("true ORDER BY 1", "give one condition"),
+    ("true; DROP VIEW cells", "give one condition"),
+    ("true UNION SELECT * FROM cells", "give one condition"),
+]
+
+
+@pytest.mark.parametrize(("where", "why"), WRONG)
+def test_what_is_wrong_with_a_where_is_said_of_its_own_text(lab: Lab, where: str, why: str) -> None:
+    with pytest.raises(InputError, match=why) as wrong:
+        compare(connect(lab.warehouse.root), ["run1"], where)
+    said = str(wrong.value).removeprefix(f"--where {where}: ")
+    assert "LINE" not in said
+    assert where.endswith(")") or ")" not in said
+
+
+def test_a_where_that_no_cell_matches_is_wrong_input(lab: Lab) -> None:
+    connection = connect(lab.warehouse.root)
+    for ask in (compare, compared_cells):
+        with pytest.raises(InputError) as wrong:
+            ask(connection, ["run1"], "batch = 5")
+        assert str(wrong.value) == "--where batch = 5: none of the 9 cells of quickstart/default matches"
+    lab.run(run_id="run2", run="empty")
+    panel = compare(connect(lab.warehouse.root), ["run2"], "batch = 5")[-1]
+    assert panel.name == "coverage"
 
 
 def test_runs_side_by_side_are_told_apart(lab: Lab, said: Callable[..., str]) -> None:
@@ -205,7 +314,7 @@ def test_runs_fit_a_page_with_what_went_wrong_and_times_to_the_minute(lab: Lab) 
     sink = io.StringIO()
     render(brief(found), "table", Console(file=sink, width=80, color_system=None))
     assert [line.split() for line in sink.getvalue().splitlines()] == [
-        ["run_id", "run", "submitted", "ok", "missing"],
+        ["run_id", "run", "submitted", "(UTC)", "ok", "missing"],
         ["9a4da95f2653", "quickstart/20261121-123528-431", "2026-11-01", "12:05", "0/25", "25"],
         ["run1", "quickstart/default", "2026-11-01", "12:00", "9/9", "0"],
     ]

@@ -27,7 +27,7 @@ def lab(tmp_path: Path) -> Lab:
 
 
 def quality(lab: Lab, recipe: str, right: int, **changes: Any) -> None:
-    tiny = {"model": "tiny", "random_weights": False, "suite": "embedded-1", **NO_LOAD}
+    tiny = {"model": "tiny", "random_weights": False, "suite": "embedded/1", **NO_LOAD}
     lab.trial(
         trial_row(recipe, **{"kind": "quality", **tiny, **changes}),
         quality_items=[item_row(n, correct=n < right) for n in range(100)],
@@ -79,7 +79,7 @@ def test_a_recipe_has_its_size_speed_and_quality_in_one_line(lab: Lab) -> None:
     assert (second["accuracy_pct"], second["low_pct"]) == (90, pytest.approx(82.56343))
     assert panel.notes[:2] == (
         "Speed (x ref) and MB: ladder-75m (random weights), batch 1.",
-        "Quality (KL, right %): tiny, embedded-1.",
+        "Quality (KL, right %): tiny, embedded/1.",
     )
 
 
@@ -108,7 +108,7 @@ def test_a_recipe_without_one_side_has_em_dashes_there(lab: Lab) -> None:
     sink = io.StringIO()
     render_panels(glances(lab), "table", Console(file=sink, width=80, color_system=None))
     lines = [line.split() for line in sink.getvalue().splitlines()]
-    assert ["q2_k", *"————", "—", "0", "1", "50.0", "9.62", "100"] in lines
+    assert ["q2_k", *"————", "—", "0.0", "1", "50.0", "9.6", "100"] in lines
     assert ["q8_0", *"————", "0", *"—————"] in lines
 
 
@@ -125,7 +125,7 @@ def test_without_a_speed_model_only_quality_and_its_size_are_said(lab: Lab) -> N
     (panel,) = glances(lab)
     assert panel.visible.headers == ("recipe", "MB", "KL", "pos.", "right %", "+-", "items")
     assert rows(panel)[0]["artifact_mb"] == 4
-    assert panel.notes[0] == "Quality (KL, right %) and MB: tiny, embedded-1."
+    assert panel.notes[0] == "Quality (KL, right %) and MB: tiny, embedded/1."
 
 
 def test_a_model_that_gives_both_is_not_mixed_with_others(lab: Lab) -> None:
@@ -143,3 +143,14 @@ def test_it_is_over_the_chosen_cells_only(lab: Lab) -> None:
         lab.speed("q4_k", tok_s, batch=batch)
     (panel,) = glances(lab, "batch = 4")
     assert rows(panel)[1]["speedup_geomean_ratio"] == pytest.approx(3)
+
+
+def test_a_size_and_the_reason_are_there_where_the_reference_was_not_measured(lab: Lab) -> None:
+    lab.trial(trial_row(outcome="oom", valid=False, reason="out of memory"))
+    lab.speed("q4_k", 100.0)
+    for recipe, size in (("f16", 150_000_000), ("q4_k", 42_000_000)):
+        launch(lab, recipe, size)
+    (panel,) = glances(lab)
+    found = [(row["recipe"], row["artifact_mb"], row["speedup_geomean_ratio"]) for row in rows(panel)]
+    assert found == [("f16", 150.0, None), ("q4_k", 42.0, None)]
+    assert "x ref is missing: f16 was not measured." in panel.notes

@@ -44,3 +44,16 @@ def test_the_version_leaves_a_title_that_is_wider_than_a_page() -> None:
     assert title == "ITL, ms: a-model-of-a-longer-name (random weights), llamacpp, local"
     assert len(title) <= PAGE
     assert notes == ("llamacpp 2026.10.11549.",)
+
+
+@given(WIDTHS, st.integers(0, 2), st.data())
+def test_a_tied_column_is_parted_from_the_one_before_it_only_where_both_are_too_wide(
+    widths: list[int], keys: int, data: st.DataObject
+) -> None:
+    tied = data.draw(st.sets(st.integers(keys + 1, 40)).map(lambda found: {n for n in found if n - 1 not in found}))
+    panels = split(widths, keys=keys, total=80, gap=GAP, tied=tied)
+    assert [column for panel in panels for column in panel[keys:]] == list(range(keys, len(widths)))
+    lead = list(range(min(keys, len(widths))))
+    for column in tied & set(range(len(widths))):
+        apart = not any({column - 1, column} <= set(panel) for panel in panels)
+        assert not apart or wide(widths, [*lead, column - 1, column]) > 80

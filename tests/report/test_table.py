@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from fleetbench.report.cell import shown
+from fleetbench.report.cell import Form, column_shown, shown
 from fleetbench.report.result import Panel, Result
 from fleetbench.report.table import FORMATS, Format, render, render_panels
 
@@ -56,6 +56,39 @@ NUMBERS: list[tuple[object, str]] = [
 @pytest.mark.parametrize(("value", "text"), NUMBERS)
 def test_a_value_is_short_one_line_and_harmless(value: object, text: str) -> None:
     assert shown(value) == text
+
+
+KL = Form(digits=2)
+TOK_S = Form(decimals=1, whole_from=1000)
+COLUMNS: list[tuple[Form, list[object], list[str]]] = [
+    (KL, [0.0, 0.00011, 0.0056, 0.095, None], ["0.00000", "0.00011", "0.00560", "0.09500", "—"]),
+    (KL, [0.0, 1e-12], ["0.000000", "0.000000"]),
+    (KL, [0.0, math.nan], ["0.0", "—"]),
+    (KL, [12.0, 345.0], ["12", "345"]),
+    (TOK_S, [999.96, 12345.6], ["1000.0", "12345.6"]),
+    (TOK_S, [1000.0, 12345.6, None], ["1000", "12346", "—"]),
+    (TOK_S, [0.04, 7], ["0.0", "7.0"]),
+    (Form(decimals=2), [Decimal(1), 0.983, -2.5], ["1.00", "0.98", "-2.50"]),
+    (Form(), [240, 240.0, True, "x"], ["240", "240", "yes", "x"]),
+]
+
+
+@pytest.mark.parametrize(("form", "values", "texts"), COLUMNS)
+def test_the_numbers_of_a_column_share_their_decimals(form: Form, values: list[object], texts: list[str]) -> None:
+    assert column_shown(values, form) == texts
+
+
+def test_an_alarm_is_red_on_a_terminal_and_plain_elsewhere() -> None:
+    alarm = Panel(name="drift", title="Drift", result=SPEED, keys=1, line="WARNING: x", alarm=True)
+    sink = io.StringIO()
+    render_panels([alarm], "table", Console(file=sink, force_terminal=True, color_system="standard"))
+    assert sink.getvalue() == "\x1b[1;31mWARNING: x\x1b[0m\n"
+    assert panels(alarm) == "WARNING: x\n"
+
+
+def test_several_tables_are_no_csv() -> None:
+    with pytest.raises(ValueError, match="csv"):
+        panels(PANEL, LINE, fmt="csv")
 
 
 def test_numbers_stand_right_and_what_is_missing_is_an_em_dash() -> None:
@@ -105,8 +138,8 @@ def test_a_result_without_rows_or_columns_is_no_mistake(fmt: Format) -> None:
     written(Result(columns=(), rows=()), fmt)
 
 
-PANEL = Panel(title="Speed", result=SPEED, keys=1, notes=("why",), hidden=("tok_s",))
-LINE = Panel(title="Drift", result=SPEED, keys=1, line="Drift: none")
+PANEL = Panel(name="speed", title="Speed", result=SPEED, keys=1, notes=("why",), hidden=("tok_s",))
+LINE = Panel(name="drift", title="Drift", result=SPEED, keys=1, line="Drift: none")
 
 
 def test_people_see_lines_and_notes_and_programs_see_every_column() -> None:
@@ -114,5 +147,5 @@ def test_people_see_lines_and_notes_and_programs_see_every_column() -> None:
     said = json.loads(panels(PANEL, LINE, fmt="json"))
     assert [panel["title"] for panel in said] == ["Speed", "Drift"]
     assert said[0]["rows"][0] == {"recipe": "f16", "tok_s": 171.96}
-    assert panels(PANEL, LINE, fmt="csv").splitlines()[0] == "panel,recipe,tok_s"
+    assert [panel["name"] for panel in said] == ["speed", "drift"]
     assert "### Speed\n\n| recipe |" in panels(PANEL, LINE, fmt="markdown")

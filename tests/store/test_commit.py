@@ -18,6 +18,7 @@ from fleetbench.matrix.types import Outcome
 from fleetbench.store import commit as commit_module
 from fleetbench.store import layout
 from fleetbench.store.commit import StoreError, Warehouse, best
+from fleetbench.store.schema import SCHEMAS
 from tests.samples import keyed, request_row, run_row, trial_row
 
 
@@ -83,12 +84,34 @@ def test_a_name_that_is_taken_is_never_replaced(warehouse: Warehouse) -> None:
 
 def test_the_next_attempt_is_one_that_no_file_has(warehouse: Warehouse) -> None:
     row = trial_row()
-    assert warehouse.next_attempt("run1", row["trial_id"]) == 0
+    assert warehouse.attempts("run1") == {}
     for attempt in (0, 1):
         warehouse.commit_trial({**row, "attempt": attempt}, {})
     broken = warehouse.root / "landing/trials/run1" / f"{layout.trial_name(row['trial_id'], 4)}.parquet"
     broken.write_bytes(b"")
-    assert warehouse.next_attempt("run1", row["trial_id"]) == 5
+    warehouse.commit_trial(trial_row("q8_0"), {})
+    assert warehouse.attempts("run1") == {row["trial_id"]: 5, trial_row("q8_0")["trial_id"]: 1}
+
+
+def test_a_trial_whose_row_was_damaged_is_measured_again_and_then_there(warehouse: Warehouse) -> None:
+    row = trial_row()
+    warehouse.commit_trial(row, {"requests": keyed(row, [request_row(0, [1])])})
+    (damaged,) = warehouse.root.glob("landing/trials/run1/*.parquet")
+    os.truncate(damaged, 100)
+    assert warehouse.committed("run1") == []
+    again = {**row, "attempt": warehouse.attempts("run1")[row["trial_id"]]}
+    assert warehouse.commit_trial(again, {"requests": keyed(again, [request_row(0, [1])])})
+    assert [(trial.trial_id, trial.attempt) for trial in warehouse.committed("run1")] == [(row["trial_id"], 1)]
+
+
+def test_a_trial_with_any_damaged_byte_counts_as_not_committed(warehouse: Warehouse) -> None:
+    warehouse.commit_trial(trial_row(), {})
+    (path,) = warehouse.root.glob("landing/trials/run1/*.parquet")
+    column = pq.read_metadata(path).row_group(0).column(SCHEMAS["trials"].get_field_index("engine_version"))
+    data = bytearray(path.read_bytes())
+    data[column.data_page_offset + column.total_compressed_size // 2] ^= 0xFF
+    path.write_bytes(data)
+    assert warehouse.scan("run1").skipped == (path,)
 
 
 def test_a_file_that_is_cut_short_or_foreign_is_skipped_and_named(warehouse: Warehouse) -> None:

@@ -33,7 +33,7 @@ def ask(lab: Lab) -> Ask:
 
 
 def quality_trial(recipe: str, **changes: Any) -> Row:
-    tiny = {"model": "tiny", "random_weights": False, "suite": "embedded-1"}
+    tiny = {"model": "tiny", "random_weights": False, "suite": "embedded/1"}
     load = {"batch": None, "context_tok": None, "output_tok": None}
     return trial_row(recipe, **{"kind": "quality", **tiny, **load, **changes})
 
@@ -65,7 +65,7 @@ def test_a_cell_is_the_median_of_its_good_trials_with_n_and_spread(lab: Lab, ask
     (cell,) = ask("FROM cells")
     assert (cell["trials"], cell["output_tok_s"], cell["outcome"], cell["valid"]) == (3, 110.0, "ok", True)
     assert cell["output_tok_s_spread_ratio"] == pytest.approx(20 / 110)
-    assert (cell["energy_j_per_tok"], cell["power_status"]) == (None, "absent")
+    assert (cell["energy_j_per_tok"], cell["power_status"]) == (None, "unavailable")
 
 
 def test_one_trial_has_no_spread(lab: Lab, ask: Ask) -> None:
@@ -174,6 +174,25 @@ def test_a_speed_up_is_over_the_reference_at_the_same_load(lab: Lab, ask: Ask) -
     assert rows["q4_k", 1]["speedup_low_ratio"] == pytest.approx(150 / 110)
     assert rows["q4_k", 1]["speedup_high_ratio"] == pytest.approx(170 / 100)
     assert rows["q4_k", 4]["speedup_ratio"] is None
+
+
+@pytest.mark.parametrize(("references", "others"), [(1, 2), (2, 1)])
+def test_a_speed_up_of_a_single_trial_has_no_low_and_high(lab: Lab, ask: Ask, references: int, others: int) -> None:
+    for repeat in range(references):
+        lab.speed("f16", 100.0, repeat)
+    for repeat in range(others):
+        lab.speed("q4_k", 150.0, repeat)
+    (row,) = ask("FROM cmp_recipe WHERE recipe = 'q4_k'")
+    assert (row["speedup_ratio"], row["speedup_low_ratio"], row["speedup_high_ratio"]) == (1.5, None, None)
+
+
+def test_a_cell_that_was_only_cancelled_or_lost_is_missing_and_not_failed(lab: Lab, ask: Ask) -> None:
+    lab.run(cells=4, trials=4)
+    lab.speed("f16", 100.0)
+    for recipe, outcome in (("q8_0", "cancelled"), ("q6_k", "lost"), ("q4_k", "crashed")):
+        lab.trial(trial_row(recipe, outcome=outcome, valid=False))
+    (row,) = ask("FROM coverage")
+    assert [row[f"cells_{word}"] for word in ("ok", "failed", "missing")] == [1, 1, 2]
 
 
 def test_drift_is_the_control_over_the_first_launch(lab: Lab, ask: Ask) -> None:

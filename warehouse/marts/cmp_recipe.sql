@@ -1,13 +1,18 @@
 -- Row: a speed cell beside the reference recipe's cell of the same run, model, engine, place and load.
 -- Key: run_id, cell_id.
 -- speedup_ratio: output tok/s over the reference's, both medians; low and high: slowest trial over the
--- reference's fastest, and the other way round; NULL where either has no good trial.
+-- reference's fastest, and the other way round. The ratio is NULL where either has no good trial, low and high
+-- where either has fewer than two: of one trial nobody knows the spread.
 SELECT
     c.*,
     r.output_tok_s AS reference_tok_s,
     c.output_tok_s / nullif(r.output_tok_s, 0) AS speedup_ratio,
-    c.output_tok_s_min / nullif(r.output_tok_s_max, 0) AS speedup_low_ratio,
-    c.output_tok_s_max / nullif(r.output_tok_s_min, 0) AS speedup_high_ratio
+    CASE
+        WHEN least(c.trials, r.trials) >= 2 THEN c.output_tok_s_min / nullif(r.output_tok_s_max, 0)
+    END AS speedup_low_ratio,
+    CASE
+        WHEN least(c.trials, r.trials) >= 2 THEN c.output_tok_s_max / nullif(r.output_tok_s_min, 0)
+    END AS speedup_high_ratio
 FROM cells AS c
 LEFT JOIN cells AS r
     ON

@@ -1,6 +1,7 @@
 -- Row: how much of a run there is.
 -- Key: run_id.
--- cells_*: by outcome; cells_missing: planned and without any trial; trials_planned counts the control too.
+-- cells_*: by outcome; cells_missing: planned and without any trial that says something of the cell, so also one
+-- whose only trials were cancelled or lost; trials_planned counts the control too.
 SELECT
     r.run_id, r.run, r.matrix, r.reference, r.first_submitted_at, r.last_submitted_at, r.submissions,
     r.cells AS cells_planned,
@@ -20,9 +21,9 @@ LEFT JOIN (
         count(*) FILTER (outcome = 'ok') AS ok,
         count(*) FILTER (outcome IN ('invalid', 'not_applied')) AS invalid,
         count(*) FILTER (outcome = 'refused') AS refused,
-        count(*) FILTER (outcome NOT IN ('ok', 'invalid', 'not_applied', 'refused')) AS failed,
-        count(*) FILTER (outcome <> 'refused') AS tried
-    FROM cells
+        count(*) FILTER (outcome NOT IN ('ok', 'invalid', 'not_applied', 'refused') AND NOT untold) AS failed,
+        count(*) FILTER (outcome <> 'refused' AND NOT untold) AS tried
+    FROM (SELECT *, trials = 0 AND outcome IN ('cancelled', 'lost') AS untold FROM cells)
     GROUP BY run_id
 ) AS c USING (run_id)
 LEFT JOIN (

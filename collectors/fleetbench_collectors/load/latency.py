@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fleetbench_collectors import sketch
+from fleetbench_collectors.load.parse import spread
 
 P99_SAMPLES = 100
 """Below this many samples the 99th percentile is an extrapolation, and NULL."""
@@ -52,16 +53,16 @@ def tpot_s(first_token_ns: int | None, last_token_ns: int | None, output_tok: in
 def itl_ms(
     gaps_us: Sequence[int], output_tok: int | None, chunk_tok: Sequence[int] | None = None
 ) -> NDArray[np.float64]:
-    """Inter-token latencies: every gap between chunks shared evenly among the tokens that it brought.
+    """Inter-token latencies: every gap between arrivals shared evenly among the tokens that it brought.
 
     Args:
-        gaps_us: [c - 1] between the c chunks that carry tokens, in us.
+        gaps_us: [c - 1] between the c arrivals of tokens, in us.
         output_tok: tokens the server counted.
-        chunk_tok: [c] tokens of each chunk; None where unknown: then the tokens spread evenly over the
-            chunks, the first one included, so that four tokens a chunk and 40 ms between chunks are 10 ms.
+        chunk_tok: [c] tokens of each arrival; None where unknown: then the tokens spread evenly over the
+            arrivals, the first one included, so that four tokens a chunk and 40 ms between chunks are 10 ms.
 
     Returns:
-        [tokens after the first chunk] in ms; a chunk of k tokens gives k values of gap / k.
+        [tokens after the first arrival] in ms; an arrival of k tokens gives k values of gap / k.
     """
     gaps = np.asarray(gaps_us, dtype=np.float64) / 1e3
     if not gaps.size:
@@ -69,8 +70,13 @@ def itl_ms(
     if chunk_tok is not None and len(chunk_tok) == gaps.size + 1:
         shares = np.asarray(chunk_tok[1:], dtype=np.int64)
     else:
-        shares = _spread(output_tok, gaps.size + 1)[1:]
+        shares = np.asarray(spread(output_tok, gaps.size + 1)[1:], dtype=np.int64)
     return np.repeat(gaps / shares, shares)
+
+
+def itl_sketch(gaps_us: Sequence[int], output_tok: int | None, chunk_tok: Sequence[int] | None) -> Row | None:
+    """One request's inter-token latencies in ms as a mergeable sketch; None where it has none."""
+    return _sketch(itl_ms(gaps_us, output_tok, chunk_tok))
 
 
 def summarise(requests: pa.Table, *, asked_requests: int) -> dict[str, Any]:
@@ -153,13 +159,6 @@ def _rates(rows: Sequence[Row]) -> dict[str, float | None]:
         "prefill_tok_s": _ratio(prompt, first_s),
         "decode_tok_s": _ratio(None if output is None else output - len(rows), later_s),
     }
-
-
-def _spread(output_tok: int | None, chunks: int) -> NDArray[np.int64]:
-    """[chunks] whole tokens that add up to `output_tok`; one each where it is unknown or there are fewer."""
-    if output_tok is None or output_tok < chunks:
-        return np.ones(chunks, dtype=np.int64)
-    return np.diff(np.arange(chunks + 1, dtype=np.int64) * output_tok // chunks)
 
 
 def _span_ms(start_ns: int | None, end_ns: int | None) -> float | None:

@@ -22,14 +22,16 @@ _OK = 200
 class Reply:
     """What a request came to. Stamps on the monotonic clock in ns, None where it did not get so far.
 
-    token_ns: one stamp for each chunk that carries a token; chunk_tok: the tokens of each, where the server
-    sends their ids; prompt_tok, output_tok, cached_tok: by the server's usage.
+    chunks: those that carry a token; token_ns: one stamp for each arrival, which is a chunk, or several that
+    one read brought; chunk_tok: the tokens of each arrival, None where every one is a chunk and the server sends
+    no ids; prompt_tok, output_tok, cached_tok: by the server's usage.
     """
 
     outcome: str = "ok"
     error: str | None = None
     first_byte_ns: int | None = None
     end_ns: int | None = None
+    chunks: int | None = None
     token_ns: list[int] = field(default_factory=list)
     chunk_tok: list[int] | None = None
     prompt_tok: int | None = None
@@ -37,7 +39,7 @@ class Reply:
     cached_tok: int | None = None
 
     def gaps_us(self) -> list[int]:
-        """Between successive token chunks, in whole microseconds."""
+        """Between successive arrivals, in whole microseconds."""
         longest = 2**32 - 1
         return [min(round((after - before) / 1000), longest) for before, after in pairwise(self.token_ns)]
 
@@ -232,7 +234,26 @@ def _count(tokens: _Tokens, result: Reply) -> None:
     """
     blank = len(tokens.stamps) == result.output_tok
     chosen = [index for index, sure in enumerate(tokens.sure) if sure or blank]
-    result.token_ns = [tokens.stamps[index] for index in chosen]
+    stamps = [tokens.stamps[index] for index in chosen]
     counts = [count for index in chosen if (count := tokens.ids[index]) is not None]
-    if chosen and len(counts) == len(chosen) and sum(counts) == result.output_tok:
-        result.chunk_tok = counts
+    known = bool(chosen) and len(counts) == len(chosen) and sum(counts) == result.output_tok
+    result.chunks = len(stamps) or None
+    result.token_ns = sorted(set(stamps))
+    if known or len(result.token_ns) < len(stamps):
+        result.chunk_tok = _together(stamps, counts if known else spread(result.output_tok, len(stamps)))
+
+
+def spread(output_tok: int | None, chunks: int) -> list[int]:
+    """Whole tokens of each of `chunks` that add up to `output_tok`; one each where it is unknown or smaller."""
+    if output_tok is None or output_tok < chunks:
+        return [1] * chunks
+    bounds = [index * output_tok // chunks for index in range(chunks + 1)]
+    return [after - before for before, after in pairwise(bounds)]
+
+
+def _together(stamps: Sequence[int], counts: Sequence[int]) -> list[int]:
+    """Tokens by stamp: chunks that one read brought are one arrival, for the time between them cannot be seen."""
+    tokens: dict[int, int] = {}
+    for stamp, count in zip(stamps, counts, strict=True):
+        tokens[stamp] = tokens.get(stamp, 0) + count
+    return [tokens[stamp] for stamp in sorted(tokens)]

@@ -123,15 +123,15 @@ def _row(spec: LoadSpec, zero_ns: int, phase: Phase, exchange: Exchange) -> dict
         "end_ns": _since(zero_ns, said.end_ns),
         "asked_prompt_tok": context_tok,
         "asked_output_tok": output_tok,
-        "chunks": len(stamps) if stamps else None,
         "gaps_us": said.gaps_us() if stamps else None,
+        "itl_sketch": latency.itl_sketch(said.gaps_us(), said.output_tok, said.chunk_tok),
         "stamp": "user",
         **_said(said),
     }
 
 
 def _said(said: Reply) -> dict[str, Any]:
-    names = ("outcome", "error", "prompt_tok", "output_tok", "cached_tok", "chunk_tok")
+    names = ("outcome", "error", "prompt_tok", "output_tok", "cached_tok", "chunks", "chunk_tok")
     values = asdict(said)
     return {name: values[name] for name in names}
 

@@ -31,8 +31,12 @@ class AmdSmi:
     def open(self) -> Availability:
         try:
             smi = importlib.import_module("amdsmi")
+        except ModuleNotFoundError:
+            detail = "the amdsmi package is not installed: needed only with AMD GPUs, it comes with ROCm"
+            return Availability(status=Status.UNAVAILABLE, detail=detail)
         except (ImportError, OSError, KeyError, AttributeError) as error:  # it resolves symbols at import
-            return Availability(status=Status.ABSENT, detail=f"AMD SMI does not load: {error!r}")
+            detail = f"the amdsmi package does not load ({error!r}): needed only with AMD GPUs, install ROCm anew"
+            return Availability(status=Status.UNAVAILABLE, detail=detail)
         try:
             smi.amdsmi_init()
             self._smi = smi
@@ -43,14 +47,19 @@ class AmdSmi:
             self.close()
             forbidden = getattr(error, "err_code", None) == _NO_PERMISSION
             status = Status.NO_PERMISSION if forbidden else Status.UNSUPPORTED
-            remedy = "; add the user to the groups video and render" if forbidden else ""
-            return Availability(status=status, detail=f"AMD SMI: {error}{remedy}")
+            remedy = "add the user to the groups video and render" if forbidden else "check that rocm-smi works"
+            return Availability(status=status, detail=f"AMD SMI: {error}; {remedy}")
         if not first:
             self.close()
-            return Availability(status=Status.ABSENT, detail="AMD SMI is there, but no GPU")
+            return Availability(
+                status=Status.UNAVAILABLE, detail="AMD SMI sees no AMD GPU: check that rocm-smi lists one"
+            )
         if any(reading.power_w is None and reading.energy_j is None for reading in first):
             self.close()
-            return Availability(status=Status.UNSUPPORTED, detail="a GPU reports neither power nor energy")
+            return Availability(
+                status=Status.UNSUPPORTED,
+                detail="an AMD GPU reports neither power nor energy: its energy stays missing",
+            )
         return Availability(status=Status.AVAILABLE)
 
     def read(self) -> list[Reading]:

@@ -1,4 +1,4 @@
-"""What every power source is: present, forbidden, unable or absent, and what it reads."""
+"""What every power source is: present, forbidden, unable or not there, and what it reads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Status(StrEnum):
     """Three ways of having no number, which have three remedies."""
 
     AVAILABLE = "available"
-    ABSENT = "absent"
+    UNAVAILABLE = "unavailable"
     NO_PERMISSION = "no_permission"
     UNSUPPORTED = "unsupported"
 
@@ -92,4 +92,4 @@ def sources() -> list[Source]:
 def best_word(statuses: Sequence[Status]) -> Status:
     """One status for a machine: available if anything is, else the one that a person can mend soonest."""
     order = (Status.AVAILABLE, Status.NO_PERMISSION, Status.UNSUPPORTED)
-    return next((status for status in order if status in statuses), Status.ABSENT)
+    return next((status for status in order if status in statuses), Status.UNAVAILABLE)

@@ -71,7 +71,7 @@ def window_energy(rows: Sequence[Mapping[str, Any]], start_ns: int, end_ns: int)
 def _chosen(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The accelerators' rows where there is an accelerator, readable or not, else the CPU's."""
     accelerators = [row for row in rows if row["source"] not in CPU_SOURCES]
-    present = [row for row in accelerators if row["status"] != Status.ABSENT]
+    present = [row for row in accelerators if row["status"] != Status.UNAVAILABLE]
     cpu = [row for row in rows if row["source"] in CPU_SOURCES]
     return present or cpu or accelerators
 

@@ -54,10 +54,15 @@ class Nvml:
             return _why_not(error)
         if not first:
             self.close()
-            return Availability(status=Status.ABSENT, detail="the NVIDIA driver is there, but no GPU")
+            return Availability(
+                status=Status.UNAVAILABLE, detail="the NVIDIA driver sees no GPU: check that nvidia-smi lists one"
+            )
         if any(power_w is None and energy_j is None for power_w, energy_j in first):
             self.close()
-            return Availability(status=Status.UNSUPPORTED, detail="a GPU reports neither power nor energy")
+            return Availability(
+                status=Status.UNSUPPORTED,
+                detail="an NVIDIA GPU reports neither power nor energy: its energy stays missing",
+            )
         return Availability(status=Status.AVAILABLE)
 
     def read(self) -> list[Reading]:
@@ -75,10 +80,13 @@ class Nvml:
 
 def _why_not(error: pynvml.NVMLError) -> Availability:
     if error.value in _ABSENT:
-        return Availability(status=Status.ABSENT, detail=f"no NVIDIA driver: {error}")
+        return Availability(
+            status=Status.UNAVAILABLE,
+            detail="the NVIDIA driver is not loaded: needed only with NVIDIA GPUs, install it or load it",
+        )
     if error.value == pynvml.NVML_ERROR_NO_PERMISSION:
         return Availability(status=Status.NO_PERMISSION, detail=f"NVML: {error}; give the user access to /dev/nvidia*")
-    return Availability(status=Status.UNSUPPORTED, detail=f"NVML: {error}")
+    return Availability(status=Status.UNSUPPORTED, detail=f"NVML: {error}; check that nvidia-smi works")
 
 
 def said(ask: Callable[..., Any], *args: Any) -> Any:

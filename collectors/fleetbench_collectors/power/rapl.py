@@ -42,7 +42,10 @@ class Rapl:
         self._domains = []
         places = sorted(self._root.glob("intel-rapl:*"))
         if not places:
-            return Availability(status=Status.ABSENT, detail=f"no RAPL domain under {self._root}")
+            return Availability(
+                status=Status.UNAVAILABLE,
+                detail=f"no CPU energy counter under {self._root}: virtual machines have none, use bare metal",
+            )
         for place in places:
             try:
                 label = (place / "name").read_text().strip()
@@ -56,13 +59,19 @@ class Rapl:
                 return Availability(status=Status.NO_PERMISSION, detail=remedy)
             except (OSError, ValueError) as error:
                 self._domains = []
-                return Availability(status=Status.UNSUPPORTED, detail=f"{place} cannot be read: {error}")
+                return Availability(
+                    status=Status.UNSUPPORTED,
+                    detail=f"{place} cannot be read ({error}): load the kernel module intel_rapl_common anew",
+                )
             device = f"{place.name}/{label}"
             self._domains.append(
                 _Domain(device=device, path=place / "energy_uj", range_uj=range_uj, last_uj=now_uj, total_uj=0)
             )
         if not self._domains:
-            return Availability(status=Status.UNSUPPORTED, detail=f"no package domain under {self._root}")
+            return Availability(
+                status=Status.UNSUPPORTED,
+                detail=f"the CPU has no energy counter of its package under {self._root}: CPU energy stays missing",
+            )
         return Availability(status=Status.AVAILABLE)
 
     def read(self) -> list[Reading]:

@@ -64,7 +64,10 @@ def test_a_chunk_is_stamped_with_the_read_that_completed_its_event(cuts: list[in
     assert result.outcome == "ok"
     ends = [len(b"".join(pieces[: index + 1])) - 2 for index in (1, 2, 3)]
     completed = [next(10 * n for n, mark in enumerate(marks) if mark >= end) for end in ends]
-    assert result.token_ns == completed
+    assert result.token_ns == sorted(set(completed))
+    assert result.chunks == 3
+    if len(result.token_ns) < 3:
+        assert result.chunk_tok == [completed.count(stamp) for stamp in result.token_ns]
 
 
 def test_an_event_whose_data_are_several_lines_is_one() -> None:
@@ -75,7 +78,7 @@ def test_an_event_whose_data_are_several_lines_is_one() -> None:
 
 def test_a_token_without_a_text_counts_where_the_server_counted_it() -> None:
     body = token("") + token("a") + token("") + usage(1, 3) + DONE
-    assert len(said([CHUNKED + chunk(body) + b"0\r\n\r\n"]).token_ns) == 3
+    assert said([CHUNKED + chunk(body) + b"0\r\n\r\n"]).chunks == 3
 
 
 def test_a_chunk_without_text_and_token_is_not_the_first_token() -> None:
@@ -84,9 +87,17 @@ def test_a_chunk_without_text_and_token_is_not_the_first_token() -> None:
 
 
 def test_token_ids_say_how_many_tokens_a_chunk_has() -> None:
-    body = token("ab", token_ids=[1, 2]) + token("", token_ids=[]) + token("c", token_ids=[3]) + usage(1, 3) + DONE
-    result = said([CHUNKED + chunk(body) + b"0\r\n\r\n"])
+    first = chunk(token("ab", token_ids=[1, 2]) + token("", token_ids=[]))
+    result = said([CHUNKED, first, chunk(token("c", token_ids=[3]) + usage(1, 3) + DONE) + b"0\r\n\r\n"])
     assert result.chunk_tok == [2, 1]
+
+
+def test_chunks_that_one_read_brought_are_one_arrival() -> None:
+    """The time between them cannot be seen, so it is no latency of 0."""
+    reads = [CHUNKED, chunk(token("a") + token("b")), chunk(token("c") + usage(1, 3) + DONE) + b"0\r\n\r\n"]
+    result = said(reads)
+    assert (result.chunks, result.token_ns, result.chunk_tok) == (3, [20, 30], [2, 1])
+    assert len(result.gaps_us()) == 1
 
 
 def test_token_ids_that_contradict_the_usage_are_not_believed() -> None:

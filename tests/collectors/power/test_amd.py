@@ -85,7 +85,7 @@ def test_power_and_energy_are_read_in_watts_and_joules(
     [
         (FakeSmi(POWER, ENERGY, fails=10), Status.NO_PERMISSION),
         (FakeSmi(POWER, ENERGY, fails=2), Status.UNSUPPORTED),
-        (FakeSmi(POWER, ENERGY, gpus=0), Status.ABSENT),
+        (FakeSmi(POWER, ENERGY, gpus=0), Status.UNAVAILABLE),
         (FakeSmi({}, {}), Status.UNSUPPORTED),
     ],
 )
@@ -99,7 +99,9 @@ def test_each_way_of_having_no_number_is_its_own(smi: FakeSmi, status: Status, m
 
 def test_without_rocm_it_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "amdsmi", None)
-    assert AmdSmi().open().status is Status.ABSENT
+    found = AmdSmi().open()
+    assert found.status is Status.UNAVAILABLE
+    assert found.detail == "the amdsmi package is not installed: needed only with AMD GPUs, it comes with ROCm"
 
 
 def test_a_gpu_that_stops_answering_is_a_failed_reading(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,7 @@ def test_readings_must_reach_both_ends(start_s: int, end_s: int) -> None:
 
 
 def test_the_cpu_counts_where_there_is_no_accelerator() -> None:
-    rows = [without("nvml", "absent"), *counter(60, 5, source="rapl", device="package-0")]
+    rows = [without("nvml", "unavailable"), *counter(60, 5, source="rapl", device="package-0")]
     found = window_energy(rows, S, 4 * S)
     assert found.energy_j == pytest.approx(180)
     assert found.status is Status.AVAILABLE
@@ -86,11 +86,11 @@ def test_the_cpu_never_stands_for_an_accelerator() -> None:
 
 
 def test_nothing_to_read_is_null_with_every_reason() -> None:
-    rows = [without("amd", "absent", "no amd"), without("nvml", "absent", "no nvidia")]
+    rows = [without("amd", "unavailable", "no amd"), without("nvml", "unavailable", "no nvidia")]
     found = window_energy([*rows, without("rapl", "unsupported", "no counter")], 0, S)
     assert (found.energy_j, found.power_mean_w, found.status) == (None, None, Status.UNSUPPORTED)
     assert window_energy(rows, 0, S).detail == "no amd; no nvidia"
-    assert window_energy([], 0, S).status is Status.ABSENT
+    assert window_energy([], 0, S).status is Status.UNAVAILABLE
 
 
 def test_a_window_without_length_is_an_error() -> None:

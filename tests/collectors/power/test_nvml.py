@@ -89,10 +89,10 @@ def test_what_a_gpu_does_not_say_is_null(symbol: str, column: str, library: Path
 @pytest.mark.parametrize(
     ("script", "status", "said"),
     [
-        ({"FAKE_NVML_FAIL": "nvmlInitWithFlags=9"}, "absent", "Driver Not Loaded"),
+        ({"FAKE_NVML_FAIL": "nvmlInitWithFlags=9"}, "unavailable", "the NVIDIA driver is not loaded: needed only"),
         ({"FAKE_NVML_FAIL": "nvmlInitWithFlags=4"}, "no_permission", "give the user access"),
         ({"FAKE_NVML_FAIL": "nvmlInitWithFlags=999"}, "unsupported", "NVML"),
-        ({"FAKE_NVML_GPUS": "0"}, "absent", "no GPU"),
+        ({"FAKE_NVML_GPUS": "0"}, "unavailable", "no GPU"),
         (
             {
                 "FAKE_NVML_FAIL": "nvmlDeviceGetTotalEnergyConsumption=3,nvmlDeviceGetPowerUsage=3,"
@@ -126,5 +126,5 @@ def test_a_gpu_tells_what_it_is(library: Path) -> None:
 def test_without_the_library_nvml_is_absent(tmp_path: Path) -> None:
     (tmp_path / "libnvidia-ml.so.1").write_bytes(b"no library")
     found = nvml(tmp_path)
-    assert found["status"] == "absent"
+    assert found["status"] == "unavailable"
     assert found["facts"] == {}

@@ -49,7 +49,7 @@ def test_what_was_used_is_found_across_a_wrap(start: int, used: int) -> None:
 
 
 def test_no_powercap_is_absent(tmp_path: Path) -> None:
-    assert Rapl(tmp_path / "missing").open().status is Status.ABSENT
+    assert Rapl(tmp_path / "missing").open().status is Status.UNAVAILABLE
 
 
 def test_a_machine_without_a_package_is_unsupported(tmp_path: Path) -> None:
