@@ -61,7 +61,8 @@ def submit(
     with sole_driver(submission.warehouse, planned.plan.run_id):
         ended = _run(submission)
     if ended.interrupted:
-        options = ["--run", name, "--warehouse", str(warehouse), *(["--only", only] if only else [])]
+        options = ["--run", name, "--warehouse", str(warehouse)]
+        options += [*(["--only", only] if only else []), *(["--retry-failed"] if retry_failed else [])]
         again = shlex.join(["fleetbench", "submit", str(matrix), *options])
         kept = len(ended.outcomes)
         note(f"interrupted: {kept} of {len(submission.plan.trials)} trials are kept. Go on with\n  {again}")

@@ -18,6 +18,8 @@ from fleetbench_collectors.host.cores import free_cores
 from fleetbench_collectors.host.facts import cpu_model
 from fleetbench_collectors.power.common import Status, sources
 
+BUSY_RATIO = 0.75
+"""Of the free cores: more load than a run leaves behind by itself (one engine thread and its client on two cores)."""
 CACHE_BYTES = 1_000_000_000
 """Room for the embedded models in every format, and some."""
 
@@ -81,7 +83,7 @@ def _cores() -> Finding:
 def machine_load() -> Finding:
     """Whether other work would disturb a measurement now."""
     busy = os.getloadavg()[0]
-    if busy <= free_cores() / 2:
+    if busy <= free_cores() * BUSY_RATIO:
         return Finding(subject="load", verdict="ok", found=f"{busy:.1f} processes ran in the last minute")
     remedy = "other work disturbs what is measured: end it, or wait"
     return Finding(subject="load", verdict="note", found=f"{busy:.1f} processes ran in the last minute", remedy=remedy)

@@ -11,7 +11,7 @@ import duckdb
 from fleetbench.report.columns import columns, tabulated
 from fleetbench.report.quality import wilson_pct
 from fleetbench.report.query import query
-from fleetbench.report.result import Panel, titled
+from fleetbench.report.result import Panel, Row, titled
 from fleetbench.report.speed import missing_reference, model_name
 
 _SPEED = """
@@ -89,7 +89,6 @@ _COLUMNS = columns(
 )
 _PLACE = ("engine", "engine_version", "hardware", "reference_name")
 
-Row = dict[str, object]
 Side = dict[tuple[object, ...], Row]
 """What one model came to, by run, recipe and KV format."""
 

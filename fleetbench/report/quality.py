@@ -8,7 +8,7 @@ import duckdb
 
 from fleetbench.report.columns import columns, of_category, tabulated
 from fleetbench.report.query import query
-from fleetbench.report.result import Panel, Result, titled
+from fleetbench.report.result import Panel, Result, Row, grouped, titled
 
 _SQL = """
 SELECT
@@ -40,18 +40,10 @@ _OVERALL = (
 )
 _Z2 = 1.959963984540054**2
 
-Row = dict[str, object]
-
 
 def quality_panels(connection: duckdb.DuckDBPyConnection, runs: dict[str, list[str]]) -> list[Panel]:
     """Divergence, and accuracy by category, of the quality cells in the table `chosen`."""
-    result = query(connection, _SQL, runs)
-    rows: list[Row] = [dict(zip(result.columns, row, strict=True)) for row in result.rows]
-    return [
-        panel
-        for _, group in itertools.groupby(rows, key=lambda row: [row[name] for name in _GROUP])
-        for panel in _panels(list(group))
-    ]
+    return [panel for group in grouped(query(connection, _SQL, runs), _GROUP) for panel in _panels(group)]
 
 
 def _panels(rows: list[Row]) -> list[Panel]:

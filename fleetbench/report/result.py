@@ -14,6 +14,9 @@ PAGE = 80
 """Characters of a line that a report is made for."""
 
 
+Row = dict[str, object]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """Rows of a query; by column, `labels` are the short names in tables and `forms` how its numbers look there."""
@@ -26,6 +29,13 @@ class Result:
     @property
     def headers(self) -> tuple[str, ...]:
         return self.labels or self.columns
+
+
+def grouped(result: Result, names: Sequence[str]) -> list[list[Row]]:
+    """The rows by column, those together that stand beside each other and agree in `names`."""
+    rows: list[Row] = [dict(zip(result.columns, row, strict=True)) for row in result.rows]
+    groups = itertools.groupby(rows, key=lambda row: [row[name] for name in names])
+    return [list(group) for _, group in groups]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

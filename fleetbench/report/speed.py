@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 
 import duckdb
 
 from fleetbench.report.columns import columns, tabulated
 from fleetbench.report.query import query
-from fleetbench.report.result import Panel, titled
+from fleetbench.report.result import Panel, Row, grouped, titled
 
 _GROUP = ("model", "random_weights", "engine", "engine_version", "hardware", "tp", "pp", "dp", "reference_name")
 _KEYS = ("run", "recipe", "kv", "batch", "rate_per_s", "context_tok", "output_tok")
@@ -65,18 +64,10 @@ ORDER BY
     list_position($runs, c.run_id)
 """
 
-Row = dict[str, object]
-
 
 def speed_panels(connection: duckdb.DuckDBPyConnection, runs: dict[str, list[str]]) -> list[Panel]:
     """Throughput, time to first token and time between tokens of the cells in the table `chosen`."""
-    result = query(connection, _SQL, runs)
-    rows: list[Row] = [dict(zip(result.columns, row, strict=True)) for row in result.rows]
-    return [
-        panel
-        for _, group in itertools.groupby(rows, key=lambda row: [row[name] for name in _GROUP])
-        for panel in _panels(list(group))
-    ]
+    return [panel for group in grouped(query(connection, _SQL, runs), _GROUP) for panel in _panels(group)]
 
 
 def _panels(rows: list[Row]) -> list[Panel]:
