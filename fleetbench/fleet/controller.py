@@ -30,7 +30,7 @@ class Controller:
 
     machine: RunMachine
     make_job: Callable[[Start], LaunchJob]
-    record: Callable[[Record], None]
+    record: Callable[[Record], Record]
     watch: Callable[[Start | Record | Event], None]
     stop_wanted: Callable[[], bool]
     ray_death: Callable[[], str | None]
@@ -88,8 +88,7 @@ class Controller:
                 self._open[stream] = (action.launch.launch_id, handle)
                 self.watch(action)
             elif isinstance(action, Record):
-                self.record(action)
-                self.watch(action)
+                self.watch(self.record(action))
             else:
                 self._end(action.launch_id)
 

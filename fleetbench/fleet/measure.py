@@ -234,7 +234,9 @@ def _commit(bench: Bench, trial: Trial, row: Row, tables: Tables) -> TrialEnded:
     """Commit the trial; where it cannot be kept it says so and counts as lost, to be run again."""
     outcome, reason = Outcome(row["outcome"]), row["reason"]
     try:
-        bench.warehouse.commit_trial(row, {name: table for name, table in tables.items() if len(table)})
+        kept = bench.warehouse.commit_trial(row, {name: table for name, table in tables.items() if len(table)})
+        if not kept:
+            outcome, reason = Outcome.LOST, "measured, but not kept: this attempt is in the warehouse already"
     except StoreError as error:
         outcome, reason = Outcome.LOST, f"measured, but not kept: {error}"
     return TrialEnded(

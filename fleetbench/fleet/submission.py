@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fleetbench import __version__
@@ -22,7 +22,7 @@ from fleetbench.matrix.types import Outcome
 from fleetbench.plan.launches import keep, missing
 from fleetbench.plan.machine import Event, Record, RunMachine, Start
 from fleetbench.plan.types import Plan
-from fleetbench.store.commit import Warehouse
+from fleetbench.store.commit import StoreError, Warehouse
 
 LOCAL_WINDOW = 1
 """A local launch takes the whole node, so there is never a second one to wait for it."""
@@ -111,10 +111,13 @@ def _no_lock(path: Path, error: OSError) -> UnusableEnvironmentError:
 
 def record_plan(plan: Plan, warehouse: Warehouse) -> None:
     """The run and its refusals, as rows."""
-    warehouse.commit("runs", [run_row(plan, __version__)], run_id=plan.run_id, name="run")
-    if plan.refusals:
-        rows = [refusal_row(plan.run_id, refusal) for refusal in plan.refusals]
-        warehouse.commit("refusals", rows, run_id=plan.run_id, name="refusals")
+    refusals = [refusal_row(plan.run_id, refusal) for refusal in plan.refusals]
+    try:
+        warehouse.commit("runs", [run_row(plan, __version__)], run_id=plan.run_id, name="run")
+        if refusals:
+            warehouse.commit("refusals", refusals, run_id=plan.run_id, name="refusals")
+    except StoreError as error:
+        raise UnusableEnvironmentError(str(error)) from error
 
 
 def execute(submission: Submission, watch: Watch, stop: Stop, say: Callable[[str], None]) -> Ended:
@@ -161,8 +164,8 @@ def _job(submission: Submission, start: Start) -> LaunchJob:
     )
 
 
-def _record(submission: Submission, record: Record) -> None:
-    """A row for a trial whose launch cannot write it any more."""
+def _record(submission: Submission, record: Record) -> Record:
+    """A row for a trial whose launch cannot write it any more; where it cannot be kept, the reason says so too."""
     row = trial_row(
         run_id=submission.plan.run_id,
         launch=record.launch,
@@ -174,4 +177,8 @@ def _record(submission: Submission, record: Record) -> None:
         reason=record.reason,
         measured={},
     )
-    submission.warehouse.commit_trial(row, {})
+    try:
+        submission.warehouse.commit_trial(row, {})
+    except StoreError as error:
+        return replace(record, reason=f"{record.reason}; its row was not kept: {error}")
+    return record

@@ -156,11 +156,14 @@ class RunMachine:
     def _launch_ended(self, run: _Running, event: LaunchEnded) -> list[Action]:
         if not run.todo:
             return self._drop(run)
-        again = run.ended > 0 or (event.retriable and run.attempt == 0)
-        if again:
-            return self._relaunch(run)
         reason = event.reason or "the engine ended before this trial"
         outcome = Outcome.LAUNCH_FAILED if event.outcome is Outcome.OK else event.outcome
+        trial = run.todo.get(run.in_flight or "")
+        rows = self._record(run, [trial], outcome, reason) if trial else []
+        if not run.todo:
+            return [*rows, *self._drop(run)]
+        if rows or run.ended or (event.retriable and run.attempt == 0):
+            return [*rows, *self._relaunch(run)]
         return [*self._record(run, list(run.todo.values()), outcome, reason), *self._drop(run)]
 
     def _launch_lost(self, run: _Running, reason: str) -> list[Action]:

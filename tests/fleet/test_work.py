@@ -182,3 +182,11 @@ def test_two_bits_are_measurably_worse_than_the_reference_and_eight_are_not(
         kl = dict(connection.execute("SELECT recipe, kl_mean_nat FROM kl").fetchall())
     assert kl["q8_0"] < 0.005
     assert kl["q2_k"] > 0.02
+
+
+def test_an_attempt_that_is_committed_already_is_not_said_to_be_kept(job: LaunchJob) -> None:
+    once = replace(job, trials=job.trials[:1])
+    assert outcomes(list(run_launch(once))) == [Outcome.OK]
+    again = [event for event in run_launch(once) if isinstance(event, TrialEnded)]
+    assert [event.outcome for event in again] == [Outcome.LOST]
+    assert "already" in str(again[0].reason)

@@ -89,6 +89,20 @@ def test_after_a_crash_in_mid_trial_the_other_trials_run_on_a_new_engine() -> No
     assert actions == [Stop(launch_id=only.launch_id), Start(launch=only, attempt=1, trials=only.trials[2:])]
 
 
+def test_a_launch_that_ends_within_a_trial_fails_that_trial_and_goes_on_with_the_rest() -> None:
+    only = launch("a", 2)
+    machine = RunMachine(window=1)
+    started(machine, only)
+    machine.handle(TrialStarted(launch_id=only.launch_id, trial_id=only.trials[0].trial_id))
+    record, stop, start = machine.handle(
+        LaunchEnded(launch_id=only.launch_id, outcome=Outcome.CRASHED, reason="KeyError in measure")
+    )
+    assert isinstance(record, Record)
+    assert (record.trial, record.outcome) == (only.trials[0], Outcome.CRASHED)
+    assert stop == Stop(launch_id=only.launch_id)
+    assert start == Start(launch=only, attempt=1, trials=only.trials[1:])
+
+
 def test_a_lost_launch_records_the_trial_in_flight_and_relaunches_the_rest() -> None:
     only = launch("a", 2)
     machine = RunMachine(window=1)
