@@ -1,9 +1,10 @@
 # Two commands do everything: `make quickstart` and `make test`. Both set up .venv with the versions in constraints.txt.
 PYTHON ?= python3
 BIN := .venv/bin
+BENCH_PEERS ?= vllm sglang guidellm aiperf inference-perf
 PIP := PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: quickstart test check pytest test-slow train clean
+.PHONY: quickstart test check pytest test-slow bench-load bench-load-peers train clean
 
 quickstart: .venv/installed
 	$(BIN)/fleetbench submit matrices/smoke/quickstart.yaml --new
@@ -21,6 +22,17 @@ pytest: .venv/installed-dev
 
 test-slow: .venv/installed-train
 	$(BIN)/python -m pytest -m slow
+
+# BENCH='--quick --tool none' runs a short form of ours alone; `python -m tests.bench.load --help` lists all options.
+bench-load: .venv/installed
+	$(BIN)/python -m tests.bench.load $(BENCH)
+
+bench-load-peers:
+	@for peer in $(BENCH_PEERS); do \
+	  $(PYTHON) -m venv build/peers/$$peer && \
+	  build/peers/$$peer/bin/python -m pip install --quiet --disable-pip-version-check $$peer || \
+	  echo "$$peer: not installed, bench-load leaves it out"; \
+	done
 
 train: .venv/installed-train
 	$(BIN)/python -m fleetbench.artifact.training.train build/tiny

@@ -1,5 +1,5 @@
 """`python -m fleetbench`."""
 
-from fleetbench.cli.main import main
+from fleetbench.cli.entry import main
 
 main()

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fleetbench.store.commit import Warehouse
+from fleetbench_collectors.load.record import OUTCOMES, PHASES, UNKNOWN, Records
 
 START = datetime(2026, 11, 1, 12, tzinfo=UTC)
 Row = dict[str, Any]
@@ -108,6 +109,25 @@ def request_row(request: int, gaps_us: Sequence[int], *, ttft_us: int = 1000, **
         "stamp": "user",
         **changes,
     }
+
+
+def records_of(rows: Sequence[Row]) -> Records:
+    """The collector's columns of request rows."""
+    records = Records()
+    for row in rows:
+        positions = {
+            "number": row["request"],
+            "phase": PHASES.index(row["phase"]),
+            "outcome": OUTCOMES.index(row["outcome"]),
+            "gaps_n": len(row["gaps_us"]),
+            "chunk_tok_n": None if row.get("chunk_tok") is None else len(row["chunk_tok"]),
+        }
+        for name, column in records.numbers.items():
+            value = positions.get(name, row.get(name))
+            column.append(UNKNOWN if value is None else value)
+        records.gaps_us.extend(row["gaps_us"])
+        records.chunk_tok.extend(row.get("chunk_tok") or ())
+    return records
 
 
 def item_row(item: int, *, correct: bool | None, **changes: Any) -> Row:

@@ -1,7 +1,8 @@
 """Measures in a process of its own: JSON specifications in by stdin, Arrow files out, one JSON answer a line.
 
     {"kind": "load" | "quality", ..., "out": DIR}
- -> {"ok": true, "tables": {"requests": "DIR/requests.arrow"}, "summary": {...}, "window": [ns, ns] | null}
+ -> {"ok": true, "tables": {"requests": "DIR/requests.arrow"}, "summary": {...}, "window": [ns, ns] | null,
+     "evidence": {...} | null}
   | {"ok": false, "kind": "bad_spec", "error": "one sentence"}
 
 Loads nothing heavy before the first specification, and ends with its stdin or with the process that owns it.
@@ -13,30 +14,26 @@ import contextlib
 import importlib
 import json
 import os
-import select
 import sys
-import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 from fleetbench_collectors.failure import WorkerFailure
 from fleetbench_collectors.load.spec import SpecError
+from fleetbench_collectors.owner import end_with
 
 HANDLERS: Mapping[str, str] = {
     "load": "fleetbench_collectors.load.trial",
     "quality": "fleetbench_collectors.quality.run",
 }
-"""The module whose `run(spec) -> {"tables", "summary", "window"?}` does a kind of trial."""
-_LOOK_S = 0.2
+"""The module whose `run(spec) -> {"tables", "summary", "window"?, "evidence"?}` does a kind of trial."""
 
 
 def main() -> None:
     """Answers specifications until stdin ends. What the handlers print goes to stderr."""
     if len(sys.argv) > 1:
-        owner = int(sys.argv[1])
-        threading.Thread(target=_end_with, args=(owner,), daemon=True).start()
+        end_with(int(sys.argv[1]))
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
         serve(sys.stdin, answers)
@@ -69,7 +66,12 @@ def _measure(spec: dict[str, Any]) -> dict[str, Any]:
     result = importlib.import_module(HANDLERS[kind]).run(spec)
     out = Path(spec["out"])
     tables = {name: _written(out, name, table) for name, table in result["tables"].items()}
-    return {"tables": tables, "summary": result["summary"], "window": result.get("window")}
+    return {
+        "tables": tables,
+        "summary": result["summary"],
+        "window": result.get("window"),
+        "evidence": result.get("evidence"),
+    }
 
 
 def _parsed(line: str) -> dict[str, Any]:
@@ -100,21 +102,3 @@ def _written(out: Path, name: str, table: Any) -> str:
             partial.unlink(missing_ok=True)
         raise WorkerFailure("disk", f"{target} cannot be written: {error}") from error
     return str(target)
-
-
-def _end_with(owner: int) -> None:
-    """Ends this process, in the middle of a trial too, as soon as its owner's process is gone.
-
-    Not by PR_SET_PDEATHSIG: that fires when the thread that started this process ends.
-    """
-    try:
-        gone = os.pidfd_open(owner)
-    except OSError:
-        while os.getppid() == owner:
-            time.sleep(_LOOK_S)
-    else:
-        if os.getppid() == owner:
-            poll = select.poll()
-            poll.register(gone, select.POLLIN)
-            poll.poll()
-    os._exit(1)

@@ -35,7 +35,12 @@ REQUESTS = pa.schema(
         *TRIAL_KEY,
         field("request", pa.int32(), "position in the trial's order of starts", unit="index", required=True),
         field("phase", pa.string(), "warmup or measure", required=True),
-        field("outcome", pa.string(), "ok, http_error, transport_error, timeout or protocol_error", required=True),
+        field(
+            "outcome",
+            pa.string(),
+            "ok, http_error, transport_error, timeout, protocol_error or cancelled",
+            required=True,
+        ),
         field("error", pa.string(), "first 500 characters of what went wrong"),
         field("intended_ns", pa.int64(), "scheduled start; the actual one in a closed loop", unit="ns"),
         field("start_ns", pa.int64(), "request written to the socket", unit="ns", required=True),
@@ -43,7 +48,9 @@ REQUESTS = pa.schema(
         field("first_token_ns", pa.int64(), "first chunk that carries a token", unit="ns"),
         field("last_token_ns", pa.int64(), "last chunk that carries a token", unit="ns"),
         field("end_ns", pa.int64(), "response complete", unit="ns"),
-        field("asked_prompt_tok", pa.int32(), "prompt length sent", unit="tok", required=True),
+        field(
+            "asked_prompt_tok", pa.int32(), "prompt length sent; 0 where it is a file's own", unit="tok", required=True
+        ),
         field("asked_output_tok", pa.int32(), "output length asked for", unit="tok", required=True),
         field("prompt_tok", pa.int32(), "prompt length by the server's usage", unit="tok"),
         field("output_tok", pa.int32(), "output length by the server's usage", unit="tok"),

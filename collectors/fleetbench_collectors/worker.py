@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from fleetbench_collectors.load.evidence import Evidence
+
 _TAIL_BYTES = 4_096
 _EXIT_S = 2.0
 
@@ -50,13 +52,14 @@ class Answer:
     """What a trial came to.
 
     tables: Arrow files by table; summary: columns of `trials`; window: start and end of what was measured, in
-    ns on the host's monotonic clock; kind, error: where it is not ok.
+    ns on the host's monotonic clock; evidence: what a load certifies itself by; kind, error: where it is not ok.
     """
 
     ok: bool
     tables: Mapping[str, Path]
     summary: Mapping[str, Any]
     window: tuple[int, int] | None
+    evidence: Evidence | None
     kind: str | None
     error: str | None
 
@@ -170,12 +173,13 @@ class Worker:
 
 
 def _answer(raw: Mapping[str, Any]) -> Answer:
-    window = raw.get("window")
+    window, evidence = raw.get("window"), raw.get("evidence")
     return Answer(
         ok=raw["ok"],
         tables={name: Path(path) for name, path in raw.get("tables", {}).items()},
         summary=raw.get("summary", {}),
         window=None if window is None else (window[0], window[1]),
+        evidence=None if evidence is None else Evidence.from_json(evidence),
         kind=raw.get("kind"),
         error=raw.get("error"),
     )

@@ -156,7 +156,8 @@ def describe(trial: Trial, *, model: bool = True) -> str:
     cell = trial.cell
     head = f"{cell.model.name} {cell.recipe.name} " if model else ""
     if isinstance(cell.work, LoadPoint):
-        return f"{head}batch {cell.work.batch} context {cell.work.context_tok} repeat {trial.repeat + 1}"
+        load = f"batch {cell.work.batch}" if cell.work.rate is None else f"rate {cell.work.rate:g}"
+        return f"{head}{load} context {cell.work.context_tok} repeat {trial.repeat + 1}"
     return f"{head}quality suite {cell.work.suite}"
 
 

@@ -27,6 +27,7 @@ Exit codes:
 COMMANDS = {
     "submit": ("fleetbench.cli.submit:submit", "Run a matrix, or go on with one."),
     "plan": ("fleetbench.cli.plan:plan", "Say what a matrix would run, and what is refused."),
+    "bench": ("fleetbench.cli.bench:bench", "Measure a server that runs already."),
     "compare": ("fleetbench.cli.results:compare", "Compare recipes over batch and context."),
     "runs": ("fleetbench.cli.results:runs", "List the runs in the warehouse."),
     "sql": ("fleetbench.cli.results:sql", "Ask the warehouse."),
@@ -87,7 +88,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Entry point of the `fleetbench` command."""
+    """Run the command that was typed, and exit with its code."""
     if sys.stderr is None:  # the next file that is opened would be file 2, and get what is said there
         sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - as long as the process
     for stream in (sys.stdout, sys.stderr):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, cast
 
 from rich.console import Console
 
+from fleetbench.report.bench import render as render_bench
 from fleetbench.report.result import PAGE, Panel, Result
 from fleetbench.report.table import Format, render, render_panels
 
@@ -18,6 +19,10 @@ def show(result: Result, form: str, *, keys: int = 1) -> None:
 
 def show_panels(panels: Sequence[Panel], form: str) -> None:
     render_panels(panels, cast("Format", form), _console())
+
+
+def show_bench(found: Mapping[str, Any], form: str) -> None:
+    render_bench(found, cast("Literal['table', 'csv', 'markdown']", form), _console())
 
 
 class _Results(Console):

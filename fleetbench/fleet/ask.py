@@ -47,7 +47,6 @@ def _load(
     seed: int,
     effort: Effort,
 ) -> Spec:
-    batch = work.batch or 1
     warmup_context_tok, warmup_output_tok = effort.warmup.lengths_tok(work)
     vocabulary = int(job.launch.model.vocab_tok * PROMPT_VOCABULARY)
     return {
@@ -55,10 +54,12 @@ def _load(
         **key,
         "base_url": receipt.base_url,
         "model": receipt.model_alias,
-        "batch": batch,
+        "batch": work.batch,
+        "rate_per_s": work.rate,
+        "arrivals": None if work.arrivals == "concurrent" else work.arrivals,
         "context_tok": work.context_tok,
         "output_tok": work.output_tok,
-        "requests": max(effort.requests, batch),
+        "requests": max(effort.requests, work.batch or 1),
         "warmup": effort.warmup.requests,
         "warmup_context_tok": warmup_context_tok,
         "warmup_output_tok": warmup_output_tok,

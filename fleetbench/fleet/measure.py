@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,14 +16,14 @@ from fleetbench.engine.protocol import EngineUnreachableError, Session
 from fleetbench.fleet.ask import Spec, canary_spec, trial_spec
 from fleetbench.fleet.job import LaunchJob
 from fleetbench.fleet.rows import trial_row
-from fleetbench.judge.validity import Counts, judge
-from fleetbench.matrix.types import LoadPoint, Outcome
+from fleetbench.judge.validity import Validity, judge
+from fleetbench.matrix.types import Outcome
 from fleetbench.plan.machine import TrialEnded
 from fleetbench.plan.types import Trial
 from fleetbench.store.commit import StoreError, Warehouse
 from fleetbench.store.schema import SCHEMAS, TRIALS
 from fleetbench_collectors.clock import pair
-from fleetbench_collectors.engine import llamacpp as engine_metrics
+from fleetbench_collectors.engine import prometheus
 from fleetbench_collectors.power.common import Source
 from fleetbench_collectors.power.energy import window_energy
 from fleetbench_collectors.power.sampler import Sampler
@@ -94,7 +93,7 @@ def canary(bench: Bench) -> str | None:
     answer = _run(bench, canary_spec(bench.job, bench.session.receipt, bench.scratch))
     if isinstance(answer, TrialResult):
         return answer.reason
-    return judge(counts(_read(answer)["requests"], asked=1)).reason
+    return None if answer.evidence is None else judge(answer.evidence.counts).reason
 
 
 def _ask(bench: Bench, trial: Trial, key: Mapping[str, Any], *, zero_ns: int) -> TrialResult:
@@ -111,8 +110,10 @@ def _ask(bench: Bench, trial: Trial, key: Mapping[str, Any], *, zero_ns: int) ->
     measured = _read(answer)
     columns = {name: value for name, value in answer.summary.items() if name in TRIALS.names}
     columns |= _energy(power, answer.window, columns.get("output_tok_s"), columns.get("window_s"))
-    if isinstance(trial.cell.work, LoadPoint):
-        outcome, reason = _speed_outcome(bench, measured["requests"], asked=spec["requests"])
+    if answer.evidence is not None:
+        validity = judge(answer.evidence.counts, answer.evidence.client)
+        outcome, reason = _speed_outcome(bench, measured["requests"], validity)
+        columns["verdict"] = validity.verdict
     else:
         outcome, reason = _quality_outcome(measured["quality_items"])
         columns |= _quality_columns(measured["quality_items"])
@@ -144,13 +145,12 @@ def _failed(bench: Bench, outcome: Outcome, reason: str) -> TrialResult:
     return TrialResult(outcome=outcome, reason=died)
 
 
-def _speed_outcome(bench: Bench, requests: pa.Table, *, asked: int) -> tuple[Outcome, str | None]:
-    verdict = judge(counts(requests, asked=asked))
+def _speed_outcome(bench: Bench, requests: pa.Table, validity: Validity) -> tuple[Outcome, str | None]:
     if "timeout" in requests["outcome"].to_pylist():
-        return Outcome.TIMEOUT, verdict.reason
-    if verdict.valid and (differences := bench.session.receipt.differences):
+        return Outcome.TIMEOUT, validity.reason
+    if validity.valid and (differences := bench.session.receipt.differences):
         return Outcome.NOT_APPLIED, "; ".join(differences)
-    return verdict.outcome, verdict.reason
+    return validity.outcome, validity.reason
 
 
 def _quality_outcome(items: pa.Table) -> tuple[Outcome, str | None]:
@@ -164,29 +164,6 @@ def _quality_outcome(items: pa.Table) -> tuple[Outcome, str | None]:
 def _quality_columns(items: pa.Table) -> Row:
     correct = items["correct"].to_pylist()
     return {"quality_items": len(correct) - correct.count(None), "quality_correct": correct.count(True)}
-
-
-def counts(requests: pa.Table, *, asked: int) -> Counts:
-    """What validity is judged on, from rows of `tables.REQUESTS`."""
-    rows = requests.to_pylist()
-    measured = [row for row in rows if row["phase"] == "measure"]
-    done = [row for row in measured if row["outcome"] == "ok"]
-    failures = Counter(f"{row['outcome']} ({row['error']})" for row in measured if row["outcome"] != "ok")
-    return Counts(
-        asked=asked,
-        completed=len(done),
-        failures=tuple(failures.items()),
-        wrong_prompt_tok=_wrong(done, "prompt_tok", "asked_prompt_tok"),
-        wrong_output_tok=_wrong(done, "output_tok", "asked_output_tok"),
-        asked_prompt_tok=measured[0]["asked_prompt_tok"] if measured else 0,
-        asked_output_tok=measured[0]["asked_output_tok"] if measured else 0,
-        cached_tok=max((row["cached_tok"] or 0 for row in done), default=0),
-        warmup_failed=sum(row["outcome"] != "ok" for row in rows if row["phase"] == "warmup"),
-    )
-
-
-def _wrong(rows: list[Row], got: str, asked: str) -> tuple[tuple[int | None, int], ...]:
-    return tuple(Counter(row[got] for row in rows if row[got] != row[asked]).items())
 
 
 def _energy(power: list[Row], window: tuple[int, int] | None, tok_s: float | None, window_s: float | None) -> Row:
@@ -212,8 +189,7 @@ def _metrics(bench: Bench, key: Mapping[str, Any], phase: str) -> list[Row]:
         return []
     at_ns = time.monotonic_ns()
     return [
-        {**key, "at_ns": at_ns, "phase": phase, "name": name, "value": value}
-        for name, value in engine_metrics.values(text)
+        {**key, "at_ns": at_ns, "phase": phase, "name": name, "value": value} for name, value in prometheus.values(text)
     ]
 
 

@@ -1,67 +1,219 @@
-"""Whether a trial's numbers may be compared: asked against counted by the server."""
+"""Whether a trial's numbers may be compared: asked against counted by the server, and the client against its task."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 
 from fleetbench.matrix.types import Outcome
+from fleetbench_collectors.load.evidence import Client, Counts
 
 BOS_TOK = 1
 """A server may report the shared begin-of-sequence token as cached: no prefix cache helped."""
+MERGED_RATIO = 0.01
+"""Chunks that may share a stamp with one before them: more of them move a 99th percentile."""
+MERGED_CHUNKS = 10
+LAG_SAMPLES = 100
+"""Fewer say nothing of a 99th percentile: a machine that hesitated once is no client that cannot keep up."""
+GAP_HALF_RATIO = 0.5
+"""Of the median gap, with kernel stamps: a client later than that meets the next chunk of a stream, whose stamp then
+stands for both. Below it, chunks that come together were sent together. Being late alone moves no stamp."""
+GAP_USER_RATIO = 0.10
+"""Of the median gap, with user stamps: the lag is part of every number."""
+TTFT_LAG_RATIO = 0.05
+"""Of the median time to first token, in place of either where streams have no gaps."""
+WAKE_MS = 0.1
+"""No lag: what an idle machine takes to wake a process. What comes closer together is one arrival to anybody."""
+SATURATED_RATIO = 0.95
+SATURATED_LAG_MS = 1.0
+"""A process that has no CPU time left and reads late fills the server's socket buffers: the server waits for it."""
+QUEUE_MS = 1.0
+QUEUE_INTERVAL_RATIO = 0.05
+QUEUE_TTFT_RATIO = 0.01
+"""The largest of the three is what a scheduled start may be late: a timer's resolution, a change of the arrivals'
+pattern that no queue notices, a share of the time to first token that no repeat resolves."""
+BATCH_RATIO = 0.90
+"""Of the places asked for, in flight on average: below it the load was another."""
+STEP_NS = 1_000_000
+"""Kernel stamps are of the wall clock: a step moves those after it against those before it."""
+STEADY_RATIO = 0.25
+"""Of a trial: with less the figures are mostly of its beginning and end."""
+KINDS_MAX = 5
+"""Of failures or lengths, each a sentence; the rest is counted."""
+
+
+class Kind(StrEnum):
+    """What is wrong; UNVERIFIED leaves a trial valid."""
+
+    FAILED = "failed"
+    CLIENT_BOUND = "client_bound"
+    OFF_SCHEDULE = "off_schedule"
+    WRONG_LENGTHS = "wrong_lengths"
+    CACHE_POLLUTED = "cache_polluted"
+    NO_STEADY_STATE = "no_steady_state"
+    CLOCK_STEP = "clock_step"
+    UNVERIFIED = "unverified"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
-    """What a trial asked and what came of it; `wrong_*` are the server's counts that differ, with how often."""
+class Reason:
+    """A sentence says what is wrong, the figure, and what to do next."""
 
-    asked: int
-    completed: int
-    failures: tuple[tuple[str, int], ...]
-    wrong_prompt_tok: tuple[tuple[int | None, int], ...]
-    wrong_output_tok: tuple[tuple[int | None, int], ...]
-    asked_prompt_tok: int
-    asked_output_tok: int
-    cached_tok: int
-    warmup_failed: int
+    kind: Kind
+    sentence: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validity:
+    """reason: the sentences of what makes it invalid; reasons: these and the warnings."""
+
     outcome: Outcome
     reason: str | None
+    reasons: tuple[Reason, ...]
 
     @property
     def valid(self) -> bool:
         return self.outcome is Outcome.OK
 
+    @property
+    def verdict(self) -> str:
+        """`valid`, or the kinds of what is wrong, joined by commas."""
+        kinds = dict.fromkeys(reason.kind.value for reason in self.reasons if reason.kind is not Kind.UNVERIFIED)
+        return ",".join(kinds) or "valid"
 
-def judge(counts: Counts) -> Validity:
-    """Valid only if every request completed with exactly the lengths asked for and no cache's help."""
-    reasons = [*_failed(counts), *_lengths(counts)]
-    if counts.cached_tok > BOS_TOK:
-        reasons.append(f"the server took {counts.cached_tok} prompt tokens of a request from a cache")
-    if reasons:
-        return Validity(outcome=Outcome.INVALID, reason="; ".join(reasons))
-    return Validity(outcome=Outcome.OK, reason=None)
-
-
-def _failed(counts: Counts) -> list[str]:
-    reasons = [f"{n} of {counts.asked} requests failed: {kind}" for kind, n in counts.failures]
-    unstarted = counts.asked - counts.completed - sum(n for _, n in counts.failures)
-    if unstarted > 0:
-        reasons.append(f"{unstarted} of {counts.asked} requests never ran")
-    if counts.warmup_failed:
-        reasons.append(f"{counts.warmup_failed} warm-up requests failed")
-    return reasons
+    @property
+    def warnings(self) -> tuple[Reason, ...]:
+        return tuple(reason for reason in self.reasons if reason.kind is Kind.UNVERIFIED)
 
 
-def _lengths(counts: Counts) -> list[str]:
-    checks = (
-        ("prompt", counts.asked_prompt_tok, counts.wrong_prompt_tok),
-        ("output", counts.asked_output_tok, counts.wrong_output_tok),
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a trial is held to.
+
+    strict: a length that the server does not confirm is a wrong one, not a warning; calibrated: the prompts were
+    made to the lengths that the server counts; shared_tok: tokens of a prompt that the cache may hold: a shared prefix
+    that was asked for, a template, the begin of sequence.
+    """
+
+    strict: bool = True
+    calibrated: bool = True
+    shared_tok: int = BOS_TOK
+
+
+FLEET = Terms()
+
+
+def judge(counts: Counts, client: Client | None = None, terms: Terms = FLEET) -> Validity:
+    """Valid only if every request did what was asked without a cache's help, and the client could see it."""
+    reasons = [*_failed(counts), *_lengths(counts, terms), *_cached(counts, client, terms)]
+    if client is not None:
+        rules = (_client_bound, _off_schedule, _clock, _steady)
+        reasons += [reason for rule in rules for reason in rule(client)]
+    wrong = [reason.sentence for reason in reasons if reason.kind is not Kind.UNVERIFIED]
+    return Validity(
+        outcome=Outcome.INVALID if wrong else Outcome.OK, reason="; ".join(wrong) or None, reasons=tuple(reasons)
     )
-    return [
-        f"{n} requests have {'no count of' if got is None else got} {what} tokens by the server's usage, asked: {asked}"
-        for what, asked, wrong in checks
-        for got, n in wrong
-    ]
+
+
+def _failed(counts: Counts) -> Iterator[Reason]:
+    for kind, n in counts.failures[:KINDS_MAX]:
+        yield Reason(kind=Kind.FAILED, sentence=f"{n} of {counts.asked} requests failed: {kind}")
+    rest = sum(n for _, n in counts.failures[KINDS_MAX:])
+    if rest:
+        yield Reason(kind=Kind.FAILED, sentence=f"{rest} of {counts.asked} requests failed in other ways")
+    unstarted = counts.asked - counts.completed - counts.cancelled - sum(n for _, n in counts.failures)
+    if unstarted > 0:
+        yield Reason(kind=Kind.FAILED, sentence=f"{unstarted} of {counts.asked} requests never ran")
+    if counts.warmup_failed:
+        yield Reason(kind=Kind.FAILED, sentence=f"{counts.warmup_failed} warm-up requests failed")
+
+
+def _lengths(counts: Counts, terms: Terms) -> Iterator[Reason]:
+    checks = (
+        ("prompt", counts.asked_prompt_tok, counts.wrong_prompt_tok, terms.calibrated),
+        ("output", counts.asked_output_tok, counts.wrong_output_tok, True),
+    )
+    for what, asked, wrong, known in checks:
+        for got, n in wrong[:KINDS_MAX]:
+            lax = not terms.strict and (got is None or not known)
+            count = "no count of" if got is None else got
+            yield Reason(
+                kind=Kind.UNVERIFIED if lax else Kind.WRONG_LENGTHS,
+                sentence=f"{n} requests have {count} {what} tokens by the server's usage, asked: {asked or 'various'}",
+            )
+        rest = sum(n for _, n in wrong[KINDS_MAX:])
+        if rest:
+            yield Reason(
+                kind=Kind.WRONG_LENGTHS if terms.strict or known else Kind.UNVERIFIED,
+                sentence=f"{rest} requests have yet other counts of {what} tokens by the server's usage",
+            )
+
+
+def _cached(counts: Counts, client: Client | None, terms: Terms) -> Iterator[Reason]:
+    remedy = "" if terms.strict else ": send prompts that it has not seen, or switch its prefix cache off"
+    if counts.cached_tok > terms.shared_tok:
+        said = f"the server took {counts.cached_tok} prompt tokens of a request from a cache{remedy}"
+        yield Reason(kind=Kind.CACHE_POLLUTED, sentence=said)
+    elif client is not None and (client.cache_hit_tok or 0) > terms.shared_tok * client.sent:
+        said = f"the server's metrics count {client.cache_hit_tok} prompt tokens of {client.sent} requests from a cache"
+        yield Reason(kind=Kind.CACHE_POLLUTED, sentence=said + remedy)
+
+
+def _client_bound(client: Client) -> Iterator[Reason]:
+    """Late reading; each constant that it uses says what it guards."""
+    if client.read_lag_p99_us is None or client.lag_n < LAG_SAMPLES:
+        if client.stamp is not None and not client.lag_n:
+            yield Reason(kind=Kind.UNVERIFIED, sentence="the client took no sample of how late it read")
+        return
+    lag_ms, cpu_ratio = client.read_lag_p99_us / 1e3, client.cpu_ratio or 0
+    user, merged = (
+        client.stamp == "user",
+        (client.merged_ratio or 0) > MERGED_RATIO and client.merged_chunks >= MERGED_CHUNKS,
+    )
+    limit_ms, pace = WAKE_MS, "responses come whole"
+    if client.gap_p50_ms is not None:
+        limit_ms = (GAP_USER_RATIO if user else GAP_HALF_RATIO) * client.gap_p50_ms
+        pace = f"chunks come every {client.gap_p50_ms:.3g} ms"
+    elif client.ttft_p50_ms is not None:
+        limit_ms, pace = TTFT_LAG_RATIO * client.ttft_p50_ms, f"the first token takes {client.ttft_p50_ms:.3g} ms"
+    if cpu_ratio > SATURATED_RATIO and (lag_ms > SATURATED_LAG_MS or merged):
+        pace += f", with {100 * cpu_ratio:.0f} % of a core in use"
+    elif lag_ms <= max(limit_ms, WAKE_MS) or not (user or merged):
+        return
+    remedy = f"give it more cores (--processes {2 * max(client.processes, 1)}) or fewer streams"
+    said = f"the client read {lag_ms:.3g} ms late (p99) where {pace}: {remedy}"
+    yield Reason(kind=Kind.CLIENT_BOUND, sentence=said)
+
+
+def _off_schedule(client: Client) -> Iterator[Reason]:
+    if client.schedule_lag_p99_ms is not None:
+        limits = (
+            QUEUE_MS,
+            QUEUE_INTERVAL_RATIO * (client.interval_ms or 0),
+            QUEUE_TTFT_RATIO * (client.ttft_p50_ms or 0),
+        )
+        if client.schedule_lag_p99_ms > max(limits):
+            late = f"requests started {client.schedule_lag_p99_ms:.3g} ms after their time (p99)"
+            said = f"{late}, {max(limits):.3g} ms may pass: use more processes or a lower rate"
+            yield Reason(kind=Kind.OFF_SCHEDULE, sentence=said)
+    asked, achieved = client.asked_batch, client.achieved_batch
+    if client.steady_judged and asked is not None and achieved is not None and achieved < BATCH_RATIO * asked:
+        said = f"{achieved:.1f} requests were in flight on average, asked: {asked}"
+        yield Reason(kind=Kind.OFF_SCHEDULE, sentence=f"{said}: use more processes or fewer streams")
+
+
+def _clock(client: Client) -> Iterator[Reason]:
+    if client.stamp == "kernel" and abs(client.step_ns) > STEP_NS:
+        said = f"the wall clock, which stamps arrivals, stepped by {abs(client.step_ns) / 1e6:.3g} ms"
+        yield Reason(kind=Kind.CLOCK_STEP, sentence=f"{said}: let it settle, and measure again")
+    elif client.backwards:
+        said = f"{client.backwards} requests have stamps that run backwards"
+        yield Reason(kind=Kind.CLOCK_STEP, sentence=f"{said}: let the clock settle, and measure again")
+
+
+def _steady(client: Client) -> Iterator[Reason]:
+    if client.steady_judged and client.steady_share_ratio < STEADY_RATIO:
+        why = client.steady_reason or f"it holds for {100 * client.steady_share_ratio:.0f} % of the trial"
+        said = f"no steady state, for {why}: ask for more requests or a lower load"
+        yield Reason(kind=Kind.NO_STEADY_STATE, sentence=said)

@@ -67,7 +67,8 @@ def _nominal_s(trial: Trial, effort: Effort) -> float:
         return work.items * 6 * QUALITY_ITEM_S
     batch = work.batch or 1
     warm_s = _requests_s(trial.cell, effort.warmup.requests, batch, *effort.warmup.lengths_tok(work))
-    return warm_s + _requests_s(trial.cell, max(effort.requests, batch), batch, work.context_tok, work.output_tok)
+    load_s = _requests_s(trial.cell, max(effort.requests, batch), batch, work.context_tok, work.output_tok)
+    return warm_s + (load_s if work.rate is None else max(load_s, effort.requests / work.rate))
 
 
 def _requests_s(cell: Cell, requests: int, batch: int, context_tok: int, output_tok: int) -> float:

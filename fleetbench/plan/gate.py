@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fleetbench.catalog.lookup import EngineSpec, engine_names, engine_spec
-from fleetbench.matrix.types import Cell, LoadPoint
+from fleetbench.matrix.types import Cell
 from fleetbench.plan.types import Refusal, sequence_tok
 
 
@@ -34,8 +34,6 @@ def _objections(cell: Cell, available: frozenset[str]) -> Iterator[tuple[str, st
             "context",
             f"{asked} tokens a sequence are asked, {cell.model.name} holds {limit}: shorten context or output",
         )
-    if isinstance(cell.work, LoadPoint) and cell.work.batch is None:
-        yield "open-loop", "the load generator of this version holds requests in flight: give `batch`, not `rate`"
 
 
 def _implemented() -> list[str]:

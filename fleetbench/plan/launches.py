@@ -11,6 +11,8 @@ from fleetbench.plan.types import EngineLaunch, Plan, Refusal, Role, Trial, sequ
 
 QUALITY_SLOTS = 4
 """Sequences at once that the embedded suite asks of an engine."""
+OPEN_LOOP_SLOTS = 8
+"""Sequences at once where requests come at a rate; more than these wait in the engine's queue, and are timed there."""
 
 Gate = Callable[[Cell], Refusal | None]
 
@@ -67,7 +69,9 @@ def _control_points(group: list[Cell]) -> list[Cell]:
 
 def _launch(run_id: str, cells: list[Cell], matrix: Matrix, *, role: Role) -> EngineLaunch:
     first = cells[0]
-    batches = [QUALITY_SLOTS if isinstance(cell.work, QualityPoint) else cell.work.batch or 1 for cell in cells]
+    slots = [
+        QUALITY_SLOTS if isinstance(cell.work, QualityPoint) else cell.work.batch or OPEN_LOOP_SLOTS for cell in cells
+    ]
     identity = [
         role,
         first.artifact_id,
@@ -88,7 +92,7 @@ def _launch(run_id: str, cells: list[Cell], matrix: Matrix, *, role: Role) -> En
         hardware=first.hardware,
         parallel=first.parallel,
         artifact_id=first.artifact_id,
-        slots=max(batches),
+        slots=max(slots),
         slot_tok=max(sequence_tok(cell) for cell in cells),
         trials=tuple(_round_robin(run_id, cells, matrix.repeats if role == "measure" else 1, role)),
     )

@@ -24,7 +24,7 @@ RECIPE_AXES = (
     field("engine", pa.string(), "name of the adapter", required=True),
     field("engine_version", pa.string(), "as it was found at planning", required=True),
     field("hardware", pa.string(), "local, or the node tag", required=True),
-    field("gpus", pa.int32(), "0 where the engine runs on the CPU", unit="count", required=True),
+    field("gpus", pa.int32(), "0 where the engine runs on the CPU, NULL where nobody knows", unit="count"),
     field("tp", pa.int32(), "tensor-parallel degree", unit="count", required=True),
     field("pp", pa.int32(), "pipeline-parallel degree", unit="count", required=True),
     field("dp", pa.int32(), "data-parallel degree", unit="count", required=True),
@@ -77,6 +77,11 @@ LATENCIES = tuple(
         ("itl", "between output tokens, each gap shared by its chunk's tokens"),
         ("tpot", "per output token after the first, one value a request"),
         ("e2e", "request start to last token"),
+        ("ttfb", "request start to the first byte of the response's body"),
+        ("ttft_intended", "scheduled start to first token"),
+        ("e2e_intended", "scheduled start to last token"),
+        ("queue", "scheduled start to the actual one"),
+        ("gap", "between arrivals, whatever each brought"),
     )
     for column in (
         field(f"{name}_n", pa.int64(), f"samples of {name}", unit="count"),
@@ -86,6 +91,32 @@ LATENCIES = tuple(
         ),
     )
 )
+
+EVIDENCE = (
+    field(
+        "verdict", pa.string(), "valid, or the kinds of what is wrong joined by commas; NULL where nothing was judged"
+    ),
+    field("slo", pa.string(), "targets that a request must meet, ms; NULL where none were asked for"),
+    field("goodput_per_s", pa.float64(), "requests that met all targets, over the window", unit="1/s"),
+    field("goodput_ratio", pa.float64(), "requests that met all targets, over all that were sent", unit="ratio"),
+    field("stamp", pa.string(), "where stamps come from: user or kernel"),
+    field("read_lag_p99_us", pa.float64(), "how late the client read what had arrived", unit="us"),
+    field("schedule_lag_p99_ms", pa.float64(), "scheduled start to the actual one; NULL in a closed loop", unit="ms"),
+    field("client_cpu_ratio", pa.float64(), "CPU time over wall time of the client's busiest process", unit="ratio"),
+    field("clock_step_ns", pa.int64(), "most that the wall clock moved against the monotonic one", unit="ns"),
+    field("merged_ratio", pa.float64(), "chunks that shared a stamp with one before, over all", unit="ratio"),
+    field("achieved_batch", pa.float64(), "mean in flight of a closed loop in its steady window", unit="requests"),
+    field("cache_hit_tok", pa.int64(), "prompt tokens from a cache, by the engine's metrics", unit="tok"),
+    field("steady_share_ratio", pa.float64(), "the steady window's share of the trial", unit="ratio"),
+    field("steady_reason", pa.string(), "why there is no steady window"),
+    field("steady_output_tok_s", pa.float64(), "output tokens over the steady window", unit="tok/s"),
+    *(
+        field(f"steady_{name}_{stat}_ms", pa.float64(), f"{name} within the steady window: {stat}", unit="ms")
+        for name in ("ttft", "itl")
+        for stat in ("p50", "p99")
+    ),
+)
+"""What a speed trial certifies itself by."""
 
 TRIALS = pa.schema(
     [
@@ -115,13 +146,19 @@ TRIALS = pa.schema(
         field("asked_requests", pa.int32(), "measured requests to be sent", unit="count"),
         field("completed_requests", pa.int32(), "of them, answered whole", unit="count"),
         field("failed_requests", pa.int32(), "of them, ended otherwise", unit="count"),
+        field("cancelled_requests", pa.int32(), "of them, in flight when the trial was stopped", unit="count"),
         field("window_s", pa.float64(), "first start to last end of the measured requests", unit="s"),
         field("output_tok_s", pa.float64(), "output tokens over the window", unit="tok/s"),
         field("total_tok_s", pa.float64(), "prompt and output tokens over the window", unit="tok/s"),
         field("requests_per_s", pa.float64(), "completed requests over the window", unit="1/s"),
         field("prefill_tok_s", pa.float64(), "prompt tokens over time to first token, per stream", unit="tok/s"),
         field("decode_tok_s", pa.float64(), "output tokens after the first over their time, per stream", unit="tok/s"),
+        field("tokens_from", pa.string(), "usage, or chunks where the server counts no tokens"),
+        field("concurrency", pa.float64(), "requests in flight over the window, the mean", unit="requests"),
+        field("user_tok_s_mean", pa.float64(), "1 / TPOT a request: mean", unit="tok/s"),
+        field("user_tok_s_p50", pa.float64(), "1 / TPOT a request: p50", unit="tok/s"),
         *LATENCIES,
+        *EVIDENCE,
         field("ttft_sketch", tables.SKETCH, "mergeable, 1 % relative error", unit="ms"),
         field("itl_sketch", tables.SKETCH, "mergeable, 1 % relative error", unit="ms"),
         field("power_status", pa.string(), "available, or why not: unavailable, no_permission, ...", required=True),

@@ -48,6 +48,8 @@ def load(base_url: str, out: Path, **more: Any) -> dict[str, Any]:
         "base_url": base_url,
         "model": "tiny",
         "batch": 1,
+        "rate_per_s": None,
+        "arrivals": None,
         "context_tok": 16,
         "output_tok": 4,
         "requests": 2,
@@ -82,7 +84,7 @@ def test_a_broken_specification_is_an_answer_and_the_worker_goes_on(worker: Work
         ({"kind": "dance"}, "kind must be one of"),
         ({"kind": ["load"]}, "kind must be one of"),
         ({"kind": "load"}, "out must be"),
-        (load("ftp://x", tmp_path), "base_url must be"),
+        (load("ftp://x", tmp_path), "base_url: the URL must be"),
     ):
         answer = worker.run(spec, 60)
         assert (answer.ok, answer.kind) == (False, "bad_spec")

@@ -12,10 +12,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fleetbench.store.commit import Warehouse, best
-from fleetbench.store.parquet import conform
 from fleetbench.store.views import connect
 from fleetbench_collectors.load import latency
-from tests.samples import START, Lab, Row, item_row, keyed, position_row, recipe_axes, request_row, trial_row
+from tests.samples import (
+    START,
+    Lab,
+    Row,
+    item_row,
+    position_row,
+    recipe_axes,
+    records_of,
+    request_row,
+    trial_row,
+)
 
 Ask = Callable[[str], list[dict[str, Any]]]
 
@@ -155,7 +164,7 @@ def test_pooled_latencies_are_those_of_the_collector(
         {**request_row(91, []), "outcome": "timeout", "first_token_ns": None},
     ]
     lab.trial(trial, requests=rows)
-    wanted = latency.summarise(conform("requests", keyed(trial, rows)), asked_requests=len(requests))
+    wanted = latency.summarise(records_of(rows), asked_requests=len(requests))
     (cell,) = connect(lab.warehouse.root).sql("FROM cells").to_arrow_table().to_pylist()
     for what in ("ttft", "itl", "tpot", "e2e"):
         for stat in ("n", "mean_ms", "p50_ms", "p90_ms", "p99_ms"):

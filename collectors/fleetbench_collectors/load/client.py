@@ -1,277 +1,419 @@
-"""A closed loop of raw sockets that stamps bytes and understands nothing of them until the trial is over."""
+"""The loop that sends requests and stamps what comes back, and understands nothing of it until there is time."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import selectors
-import socket
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from struct import Struct
 from typing import Self
 
-from fleetbench_collectors.load.http import FramingError, ResponseEnd
+from fleetbench_collectors.load.connection import IN, OUT, Step
+from fleetbench_collectors.load.exchange import Ending, Request
+from fleetbench_collectors.load.http import FramingError
+from fleetbench_collectors.load.lag import Lag
+from fleetbench_collectors.load.places import Events, Place, Places
+from fleetbench_collectors.load.response import Exchange, Pile
+from fleetbench_collectors.load.stamps import CONTROL_BYTES, WallOffset
+from fleetbench_collectors.load.target import Target
 
-READ_BYTES = 262_144
-_CONNECT_NS = 10_000_000_000
-
-
-class Ending(StrEnum):
-    """How the bytes of a response came to an end."""
-
-    COMPLETE = "complete"
-    CLOSED = "closed"
-    TIMEOUT = "timeout"
-    TRANSPORT = "transport"
-    FRAMING = "framing"
-    TOO_LARGE = "too_large"
+READ_BYTES = 65_536
+TICK_NS = 50_000_000
+"""How often the clocks, the time limits and who watches are seen to."""
+_LAST_BYTES = 4
+_CR = ord("\r")
+"""A chunked response ends with CR LF CR LF, after a 0 or a trailer: a read that is shorter, or whose fourth last byte
+is a CR, may be its end."""
+_NAP_RATE_PER_S = 20_000
+_NAP_READS = 32
+_NAP_MAX_S = 0.0005
+"""Above the rate a client with kernel stamps sleeps until so many reads should be there: waking for each costs more
+than reading it, and no stamp moves by it."""
+_AHEAD_BYTES = 16 << 20
+"""Requests are serialised this far ahead of the places that will send them."""
+_TIMESPEC = Struct("=qq")
 
 
 @dataclass(slots=True, kw_only=True)
-class Exchange:
-    """One request as the socket saw it: stamps on the monotonic clock in ns, bytes as they came."""
+class Progress:
+    """How far a phase is: counts since its start. resent: kept connections that had been closed in between."""
 
-    request: int
-    start_ns: int
-    reads: list[tuple[int, bytes]] = field(default_factory=list)
-    ending: Ending = Ending.COMPLETE
-    error: str | None = None
-
-
-class _Lane:
-    """One of the `batch` places: its connection, and the exchange that it carries."""
-
-    __slots__ = ("asked", "begun_ns", "end", "exchange", "fault", "payload", "reused", "size", "sock", "unsent")
-
-    def __init__(self) -> None:
-        self.sock: socket.socket | None = None
-        self.asked = 0
-        self.exchange: Exchange | None = None
-        self.begun_ns = 0
-        self.payload = b""
-        self.unsent = memoryview(b"")
-        self.end = ResponseEnd()
-        self.size = 0
-        self.reused = False
-        self.fault: str | None = None
+    started: int = 0
+    completed: int = 0
+    failed: int = 0
+    reads: int = 0
+    resent: int = 0
 
 
-class ClosedLoop:
-    """Keeps `batch` requests in flight over keep-alive connections, opened beforehand.
+class Client:
+    """Drives requests over keep-alive connections that were opened beforehand.
 
     Args:
-        address: host and port of the engine.
-        batch: requests in flight.
+        target: whom to ask.
+        places: requests in flight: held there in a closed loop, at most that many in an open one.
         timeout_s: from a request's start to its last byte.
         response_max_bytes: where a response is cut off.
+        kernel: kernel receive stamps, where they are to be had.
     """
 
-    def __init__(self, *, address: tuple[str, int], batch: int, timeout_s: float, response_max_bytes: int) -> None:
-        self._address = address
+    def __init__(
+        self, target: Target, *, places: int, timeout_s: float, response_max_bytes: int, kernel: bool = True
+    ) -> None:
+        """Raises OSError where the target's file of authorities is none."""
+        self.progress = Progress()
+        self.lag = Lag()
+        self.offset = WallOffset.now()
+        self.pile = Pile()
+        self.kernel_stamps = self.user_stamps = 0
+        self._tls = target.tls
+        self._kernel = kernel and not target.tls
+        self._places = Places(target, kernel=self._kernel)
+        self._places_n = places
         self._timeout_ns = int(timeout_s * 1e9)
         self._max_bytes = response_max_bytes
-        self._lanes = [_Lane() for _ in range(batch)]
-        self._selector = selectors.DefaultSelector()
-        self._todo: Iterator[tuple[int, bytes]] = iter(())
-        self._flying: dict[int, _Lane] = {}
-        self._done: list[Exchange] = []
+        self._flying: dict[int, Place] = {}
+        """By request, in the order of their starts."""
+        self._source: Iterator[Request] = iter(())
+        self._ahead: deque[Request] = deque()
+        self._ahead_bytes = 0
+        self._zero_ns = 0
+        self._nap_s = 0.0
+        self._reads_before = 0
+        self._phase = "measure"
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for lane in self._lanes:
-            self._drop(lane)
-        self._selector.close()
+        self._places.close()
 
-    def run(self, payloads: Sequence[bytes], *, first: int = 0) -> list[Exchange]:
-        """Sends every payload once, `batch` at a time; the exchanges in order of their starts.
+    @property
+    def in_flight(self) -> int:
+        return len(self._flying)
 
-        `first` numbers the first request. A request that no engine takes is an exchange like any other.
+    def warm(self, places: int) -> None:
+        """Opens so many connections, and waits until they are ready."""
+        self._places.warm(min(places, self._places_n), self._timeout_ns)
+
+    def run(
+        self,
+        requests: Iterator[Request],
+        *,
+        phase: str,
+        zero_ns: int,
+        until_ns: int | None = None,
+        watch: Callable[[Client], bool] | None = None,
+    ) -> None:
+        """Sends the requests and waits for their responses; the exchanges go to the pile.
+
+        Args:
+            requests: in the order of their starts; those with `at_ns` start then, those without as soon as a
+                place is free.
+            phase: of the exchanges' rows.
+            zero_ns: monotonic time that `at_ns` counts from; nothing starts before.
+            until_ns: monotonic time after which no request starts; None for as long as there are some.
+            watch: called every tick; where it returns False, what is in flight is cancelled.
         """
-        self._todo = iter(enumerate(payloads, start=first))
-        self._done = []
-        self._warm(self._lanes[: len(payloads)])
+        self._source, self._phase, self._zero_ns = requests, phase, zero_ns
+        self.progress, self.lag = Progress(), Lag()
+        self.kernel_stamps = self.user_stamps = 0
+        self._nap_s, self._reads_before = 0.0, 0
+        self._look_ahead(self._places_n)
         with _no_collector():
-            for lane in self._lanes:
-                self._next(lane)
-            while self._flying:
-                self._turn()
-        return sorted(self._done, key=lambda exchange: exchange.request)
+            _sleep_until(zero_ns)
+            self._loop(until_ns, watch)
 
-    def _turn(self) -> None:
-        oldest = next(iter(self._flying.values()))
-        left_ns = oldest.begun_ns + self._timeout_ns - time.monotonic_ns()
-        if left_ns <= 0:
-            self._finish(oldest, Ending.TIMEOUT, "no whole response in time")
-            return
-        for key, mask in self._selector.select(left_ns / 1e9):
-            lane: _Lane = key.data
-            if lane.exchange is None:
-                self._settle(lane)
-                continue
-            if mask & selectors.EVENT_WRITE:
-                self._send(lane, lane.exchange)
-            if mask & selectors.EVENT_READ:
-                self._read(lane, lane.exchange)
-
-    def _next(self, lane: _Lane) -> None:
-        """Gives the lane its next request; a loop, for an engine that is gone fails each at once."""
-        while lane.exchange is None:
-            found = next(self._todo, None)
-            if found is None:
+    def _loop(self, until_ns: int | None, watch: Callable[[Client], bool] | None) -> None:
+        take = self._take_kernel if self._kernel else self._take_user
+        tick_ns = 0
+        while True:
+            now_ns = time.monotonic_ns()
+            if until_ns is not None and now_ns >= until_ns:
+                until_ns = None
+                self._no_more()
+            self._start_due(now_ns)
+            if not self._flying and not self._ahead:
                 return
-            request, lane.payload = found
-            self._begin(lane, Exchange(request=request, start_ns=time.monotonic_ns()))
+            if now_ns >= tick_ns:
+                tick_ns = now_ns + TICK_NS
+                self._tick(now_ns, stop=watch is not None and not watch(self))
+            next_ns = self._next_ns(tick_ns, until_ns)
+            if self._nap_s and next_ns - now_ns > _NAP_MAX_S * 1e9:
+                time.sleep(self._nap_s)
+            ready = self._places.wait(next_ns)
+            if ready:
+                self.progress.reads += len(ready)
+                take(ready)
+            self.pile.relieve()
 
-    def _begin(self, lane: _Lane, exchange: Exchange) -> None:
-        lane.reused = lane.sock is not None
-        failure = None if lane.reused else self._open(lane)
-        if failure is not None:
-            lane.exchange = None
-            exchange.ending, exchange.error = Ending.TRANSPORT, failure
-            self._done.append(exchange)
-            return
-        lane.exchange = exchange
-        lane.begun_ns = time.monotonic_ns()
-        lane.end = ResponseEnd()
-        lane.size = 0
-        lane.fault = None
-        lane.unsent = memoryview(lane.payload)
-        self._flying[exchange.request] = lane
-        self._send(lane, exchange)
+    def _next_ns(self, tick_ns: int, until_ns: int | None) -> int:
+        """When the loop has something to do, whatever the server does."""
+        next_ns = tick_ns if until_ns is None else min(tick_ns, until_ns)
+        resting = self._places.resting
+        if resting:
+            next_ns = min(next_ns, resting[0][0])
+        if self._ahead and len(self._flying) + len(resting) < self._places_n:
+            next_ns = min(next_ns, self._zero_ns + (self._ahead[0].at_ns or 0))
+        return next_ns
 
-    def _send(self, lane: _Lane, exchange: Exchange) -> None:
-        if lane.sock is None:
-            return
-        if len(lane.unsent) == len(lane.payload):
-            exchange.start_ns = time.monotonic_ns()
-        try:
-            while lane.unsent:
-                lane.unsent = lane.unsent[lane.sock.send(lane.unsent) :]
-        except BlockingIOError:
-            self._watch(lane, selectors.EVENT_READ | selectors.EVENT_WRITE)
-            return
-        except OSError as error:
-            # The engine may have answered before it closed: what can be read decides.
-            lane.fault = str(error)
-            lane.unsent = memoryview(b"")
-        self._watch(lane, selectors.EVENT_READ)
+    def _tick(self, now_ns: int, *, stop: bool) -> None:
+        self.offset.look()
+        self._rest()
+        if stop:
+            self._no_more()
+            for place in list(self._flying.values()):
+                self._finish(place, Ending.CANCELLED, "stopped")
+        while self._flying:
+            oldest = next(iter(self._flying.values()))
+            if oldest.exchange is None or oldest.exchange.begun_ns + self._timeout_ns > now_ns:
+                return
+            self._finish(oldest, Ending.TIMEOUT, f"no whole response in {self._timeout_ns / 1e9:g} s")
 
-    def _read(self, lane: _Lane, exchange: Exchange) -> None:
-        if lane.sock is None:
-            return
-        try:
-            data = lane.sock.recv(READ_BYTES)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self._lost(lane, exchange, Ending.TRANSPORT, lane.fault or str(error))
-            return
-        stamp = time.monotonic_ns()
-        if not data:
-            ending = Ending.TRANSPORT if lane.fault else Ending.CLOSED
-            self._lost(lane, exchange, ending, lane.fault or "the engine closed the connection")
-            return
-        exchange.reads.append((stamp, data))
-        lane.size += len(data)
-        try:
-            whole = lane.end.feed(data)
-        except FramingError as error:
-            self._finish(lane, Ending.FRAMING, str(error))
-            return
-        if whole:
-            self._finish(lane, Ending.COMPLETE, None)
-        elif lane.size > self._max_bytes:
-            self._finish(lane, Ending.TOO_LARGE, f"a response of more than {self._max_bytes} bytes")
+    def _rest(self) -> None:
+        """Decides how long to sleep before each look, by the reads since the last tick."""
+        per_s = (self.progress.reads - self._reads_before) * 1e9 / TICK_NS
+        self._reads_before = self.progress.reads
+        rested = self._kernel and per_s > _NAP_RATE_PER_S
+        self._nap_s = min(_NAP_READS / per_s, _NAP_MAX_S) if rested else 0.0
 
-    def _lost(self, lane: _Lane, exchange: Exchange, ending: Ending, why: str) -> None:
-        """Ends the exchange, or tries once more where an idle connection turned out to have been closed."""
-        if exchange.reads or not lane.reused:
-            self._finish(lane, ending, why)
-            return
-        self._drop(lane)
-        del self._flying[exchange.request]
-        self._begin(lane, exchange)
-        self._next(lane)
+    def _no_more(self) -> None:
+        self._source = iter(())
+        self._ahead.clear()
+        self._ahead_bytes = 0
 
-    def _finish(self, lane: _Lane, ending: Ending, error: str | None) -> None:
-        exchange = lane.exchange
+    def _take_kernel(self, ready: Events) -> None:
+        """Reads what there is of the responses, each with the kernel's stamp.
+
+        The hot loop: a read, its stamp and its bytes, three comparisons.
+        """
+        active = self._places.active
+        sampled = self.lag.due(len(ready))
+        exchange: Exchange | None = None
+        others = 0
+        for fd, mask in ready:
+            found = active.get(fd)
+            if found is None or mask != IN:
+                others += 1
+                self._other(fd, mask)
+                continue
+            receive, exchange, place = found
+            try:
+                data, control, _, _ = receive(READ_BYTES, CONTROL_BYTES)
+            except OSError as error:
+                exchange, others = None, others + 1
+                self._broken(place, error)
+                continue
+            if not control:
+                exchange, others = None, others + 1
+                self._keep(place, data)
+                continue
+            exchange.timespecs += control[0][2]
+            exchange.reads.append(data)
+            n = len(data)
+            size = exchange.size_bytes = exchange.size_bytes + n
+            if size >= exchange.due_bytes or n < _LAST_BYTES or data[-_LAST_BYTES] == _CR:
+                self._look(place)
+        self.kernel_stamps += len(ready) - others
+        if sampled and exchange is not None:
+            self._sample(exchange)
+
+    def _sample(self, exchange: Exchange) -> None:
+        """How late the batch's last read was."""
+        wall_ns = time.time_ns()
+        if len(exchange.timespecs) >= _TIMESPEC.size:
+            seconds, rest_ns = _TIMESPEC.unpack_from(exchange.timespecs, len(exchange.timespecs) - _TIMESPEC.size)
+            self.lag.add(wall_ns - seconds * 1_000_000_000 - rest_ns)
+
+    def _take_user(self, ready: Events) -> None:
+        """Reads what there is of the responses; the stamps are this process's own."""
+        active = self._places.active
+        sampled = self.lag.due(len(ready))
+        ready_ns = time.monotonic_ns() if sampled else 0
+        for fd, mask in ready:
+            found = active.get(fd)
+            if found is None or mask != IN:
+                self._other(fd, mask)
+            else:
+                self._read(found[2])
+        if sampled:
+            self.lag.add(time.monotonic_ns() - ready_ns)
+
+    def _read(self, place: Place) -> None:
+        """One read with a stamp of this process; over TLS all that is decrypted already."""
+        exchange, connection = place.exchange, place.connection
+        while connection is not None and exchange is not None and place.exchange is exchange:
+            try:
+                data = connection.receive(READ_BYTES)
+            except OSError as error:
+                self._broken(place, error)
+                return
+            self._keep(place, data)
+            if not self._tls:
+                return
+
+    def _keep(self, place: Place, data: bytes) -> None:
+        """Bytes that this process stamps; none are the end of the connection."""
+        exchange, stamp_ns = place.exchange, time.monotonic_ns()
         if exchange is None:
             return
-        exchange.ending, exchange.error = ending, error
-        lane.exchange = None
-        del self._flying[exchange.request]
-        self._done.append(exchange)
-        head = lane.end.head
-        if ending is not Ending.COMPLETE or head is None or not head.keep_alive or lane.unsent:
-            self._drop(lane)
-        self._next(lane)
+        if not data:
+            ending = Ending.TRANSPORT if exchange.fault else Ending.CLOSED
+            self._lost(place, ending, exchange.fault or "the server closed the connection")
+            return
+        self.user_stamps += 1
+        if self._kernel:
+            exchange.stamp(stamp_ns)
+        else:
+            exchange.stamps_ns.append(stamp_ns)
+        exchange.reads.append(data)
+        exchange.size_bytes += len(data)
+        if exchange.size_bytes >= exchange.due_bytes or len(data) < _LAST_BYTES or data[-_LAST_BYTES] == _CR:
+            self._look(place)
 
-    def _watch(self, lane: _Lane, events: int) -> None:
-        if lane.sock is not None and lane.asked != events:
-            self._selector.modify(lane.sock, events, lane)
-            lane.asked = events
+    def _broken(self, place: Place, error: OSError) -> None:
+        if not isinstance(error, BlockingIOError) and place.exchange is not None:
+            self._lost(place, Ending.TRANSPORT, place.exchange.fault or error.strerror or str(error))
 
-    def _warm(self, lanes: Sequence[_Lane]) -> None:
-        """Opens what is not open, and waits until all are or until it takes too long.
-
-        A failure is left to the request that will use the connection.
-        """
-        for lane in lanes:
-            self._settle(lane)
-            if lane.sock is None:
-                self._open(lane)
-        deadline_ns = time.monotonic_ns() + min(self._timeout_ns, _CONNECT_NS)
-        while any(lane.asked & selectors.EVENT_WRITE for lane in lanes if lane.sock is not None):
-            left_ns = deadline_ns - time.monotonic_ns()
-            if left_ns <= 0:
-                return
-            for key, _ in self._selector.select(left_ns / 1e9):
-                self._settle(key.data)
-
-    def _settle(self, lane: _Lane) -> None:
-        """Sees to a connection that carries no request: connected by now, or closed by the engine."""
-        if lane.sock is None:
+    def _look(self, place: Place) -> None:
+        """Sees whether the response is whole, or too much."""
+        exchange = place.exchange
+        if exchange is None:
             return
         try:
-            lane.sock.getpeername()
-            lane.sock.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            self._watch(lane, selectors.EVENT_READ)
-        except OSError:
-            self._drop(lane)
-        else:
-            self._drop(lane)
+            whole = exchange.whole()
+        except FramingError as error:
+            self._finish(place, Ending.FRAMING, str(error))
+            return
+        if whole:
+            self._finish(place, Ending.COMPLETE, None)
+        elif exchange.size_bytes > self._max_bytes:
+            self._finish(place, Ending.TOO_LARGE, f"a response of more than {self._max_bytes} bytes")
+        elif exchange.long():
+            self.pile.fold_soon(exchange)
 
-    def _open(self, lane: _Lane) -> str | None:
-        """Begins to connect; the reason in words where even that fails."""
+    def _other(self, fd: int, mask: int) -> None:
+        """What is no plain arrival of a response's bytes."""
+        place = self._places.by_fd.get(fd)
+        if place is None:
+            return
+        if fd not in self._places.active:
+            failure = self._places.settle(place, mask)
+            if place.exchange is None:
+                return
+            if failure is not None:
+                self._finish(place, Ending.TRANSPORT, failure)
+            elif place.connection is not None and place.connection.step is Step.READY:
+                self._send(place)
+            return
+        if mask & OUT:
+            self._send(place)
+        if mask & ~OUT and fd in self._places.active:
+            self._read(place)
+
+    def _start_due(self, now_ns: int) -> None:
+        """Starts what is due and has a place; a place once, for a request that fails at once leaves it free."""
+        if self._places.resting:
+            self._places.rise(now_ns)
+        for _ in range(self._places_n - len(self._flying) - len(self._places.resting)):
+            if not self._ahead:
+                return
+            at_ns = self._ahead[0].at_ns
+            if at_ns is not None and self._zero_ns + at_ns > now_ns:
+                return
+            request = self._ahead.popleft()
+            self._ahead_bytes -= len(request.payload)
+            idle = self._places.idle
+            self._begin(idle.pop() if idle else Place(), request, now_ns)
+            if len(self._ahead) * 2 <= self._places_n:
+                self._look_ahead(1)
+
+    def _look_ahead(self, n: int) -> None:
+        """Serialises requests, so that starting them takes no longer than a send."""
+        while n > 0 and (self._ahead_bytes < _AHEAD_BYTES or not self._ahead):
+            request = next(self._source, None)
+            if request is None:
+                return
+            self._ahead.append(request)
+            self._ahead_bytes += len(request.payload)
+            n -= 1
+
+    def _begin(self, place: Place, request: Request, now_ns: int) -> None:
+        intended_ns = None if request.at_ns is None else self._zero_ns + request.at_ns
+        place.exchange = Exchange(
+            request, phase=self._phase, intended_ns=intended_ns, begun_ns=now_ns, offset_ns=self.offset.ns
+        )
+        place.unsent = memoryview(request.payload)
+        place.reused = place.connection is not None
+        self._flying[request.number] = place
+        self.progress.started += 1
+        failure = None if place.reused else self._places.open(place)
+        if failure is not None:
+            self._finish(place, Ending.TRANSPORT, failure)
+        elif place.connection is not None and place.connection.step is Step.READY:
+            self._send(place)
+
+    def _send(self, place: Place) -> None:
+        exchange, connection = place.exchange, place.connection
+        if exchange is None or connection is None:
+            return
+        if not exchange.start_ns:
+            self._places.active[connection.fd] = (place.receive, exchange, place)
+            exchange.start_ns = time.monotonic_ns()
         try:
-            family, kind, protocol, _, where = socket.getaddrinfo(*self._address, type=socket.SOCK_STREAM)[0]
-            sock = socket.socket(family, kind, protocol)
+            while place.unsent:
+                place.unsent = place.unsent[connection.send(place.unsent) :]
+        except BlockingIOError:
+            self._places.watch(place, IN | OUT)
+            return
         except OSError as error:
-            return f"no connection to {self._address[0]}:{self._address[1]}: {error}"
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # What becomes of it, the first write or read tells.
-        sock.connect_ex(where)
-        lane.sock, lane.asked = sock, selectors.EVENT_READ | selectors.EVENT_WRITE
-        self._selector.register(sock, lane.asked, lane)
-        return None
+            # The server may have answered before it closed: what can be read decides.
+            exchange.fault = error.strerror or str(error)
+            place.unsent = memoryview(b"")
+        self._places.watch(place, IN)
 
-    def _drop(self, lane: _Lane) -> None:
-        if lane.sock is not None:
-            self._selector.unregister(lane.sock)
-            lane.sock.close()
-            lane.sock = None
-            lane.asked = 0
+    def _lost(self, place: Place, ending: Ending, why: str) -> None:
+        """Ends the exchange; or sends it again where the kept connection had been closed before it was received."""
+        exchange, connection = place.exchange, place.connection
+        if exchange is None or connection is None:
+            return
+        # A server that resets may have read it all: then nothing says so.
+        unread = exchange.fault is not None or (ending is Ending.CLOSED and not connection.acked())
+        if exchange.size_bytes or not place.reused or not unread:
+            self._finish(place, ending, why)
+            return
+        self._places.drop(place)
+        del self._flying[exchange.request.number]
+        self.progress.started -= 1
+        self.progress.resent += 1
+        self._begin(place, exchange.request, exchange.begun_ns)
+
+    def _finish(self, place: Place, ending: Ending, error: str | None) -> None:
+        exchange = place.exchange
+        if exchange is None:
+            return
+        place.exchange = None
+        del self._flying[exchange.request.number]
+        self._places.give_back(place, keep=ending is Ending.COMPLETE and exchange.keep_alive and not place.unsent)
+        if ending is Ending.COMPLETE and exchange.ok:
+            self.progress.completed += 1
+        elif ending is not Ending.CANCELLED:
+            self.progress.failed += 1
+        exchange.ending, exchange.error = ending, error
+        self.pile.add(exchange)
+
+
+def _sleep_until(when_ns: int) -> None:
+    left_ns = when_ns - time.monotonic_ns()
+    if left_ns > 0:
+        time.sleep(left_ns / 1e9)
 
 
 @contextlib.contextmanager
 def _no_collector() -> Iterator[None]:
-    """The garbage collector off: its pauses would be stamped as the engine's."""
+    """The garbage collector off: its pauses would be stamped as the server's."""
     enabled = gc.isenabled()
     gc.collect()
     gc.freeze()

@@ -1,193 +1,362 @@
-"""Latencies and rates of a trial, each with its one definition; the names are the columns of `trials`."""
+"""Latencies and rates of a trial, each with its one definition, over the columns of `Records`.
+
+Per request: [n] values, one a row, NaN where a stamp or count is unknown or stamps run backwards (`evidence` counts
+those). Times in ms from ns on one clock. Only requests of the phase `measure` with the outcome `ok` give numbers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
 from fleetbench_collectors import sketch
-from fleetbench_collectors.load.parse import spread
+from fleetbench_collectors.load.columns import (
+    Floats,
+    Ints,
+    Mask,
+    arrivals,
+    column,
+    gap_ends_ns_of,
+    gaps_n_of,
+    gaps_of,
+    itl_n_of,
+    measured,
+    tokens,
+    until_ns,
+)
+from fleetbench_collectors.load.record import P99_SAMPLES, UNKNOWN, Records
 
-P99_SAMPLES = 100
-"""Below this many samples the 99th percentile is an extrapolation, and NULL."""
+LATENCIES = ("ttft", "itl", "tpot", "e2e", "ttfb", "ttft_intended", "e2e_intended", "queue", "gap")
+"""Names of the distributions in ms: fields of `Samples` and, with n and statistics, columns of `trials`."""
 
 Row = dict[str, Any]
 
 
-def ttft_ms(row: Mapping[str, Any]) -> float | None:
-    """Time to first token: request written to the first chunk that carries a token, in ms."""
-    return _span_ms(row["start_ns"], row["first_token_ns"])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Samples:
+    """All values of a trial or window: [requests], or [gaps] and [tokens after the first arrival] for gap and itl."""
+
+    ttft_ms: Floats
+    itl_ms: Floats
+    tpot_ms: Floats
+    e2e_ms: Floats
+    ttfb_ms: Floats
+    ttft_intended_ms: Floats
+    e2e_intended_ms: Floats
+    queue_ms: Floats
+    gap_ms: Floats
+    user_tok_s: Floats
 
 
-def e2e_ms(row: Mapping[str, Any]) -> float | None:
-    """Request written to the last chunk that carries a token, in ms."""
-    return _span_ms(row["start_ns"], row["last_token_ns"])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """Mean and exact quantiles, linear between ranks as numpy's default, of n values in their unit."""
+
+    n: int
+    mean: float
+    p50: float
+    p90: float
+    p99: float
 
 
-def tpot_s(first_token_ns: int | None, last_token_ns: int | None, output_tok: int | None) -> float | None:
-    """Time per output token after the first: (t_last - t_first) / (n - 1).
+def ttfb_ms(records: Records) -> Floats:
+    """Request written to the first byte of the response's body, whatever it holds.
 
-    Args:
-        first_token_ns: arrival of the first chunk that carries a token, ns.
-        last_token_ns: of the last one, on the same clock.
-        output_tok: tokens the server counted, not chunks.
-
-    Returns:
-        Seconds per token; None (NULL, never 0) below two tokens or where one of the three is unknown.
-
-    Raises:
-        ValueError: stamps that run backwards.
-
-    Source: the definition of vLLM's `bench serve`. GuideLLM divides from request start: not comparable.
+    What vLLM's `bench serve` calls TTFT where a server opens with a chunk that names only the role.
     """
-    span = _span_ms(first_token_ns, last_token_ns)
-    if span is None or output_tok is None or output_tok <= 1:
+    return _span_ms(records, "start_ns", "first_byte_ns")
+
+
+def ttft_ms(records: Records) -> Floats:
+    """Request written to the first chunk that carries a token, reasoning and tool calls included."""
+    return _span_ms(records, "start_ns", "first_token_ns")
+
+
+def ttft_intended_ms(records: Records) -> Floats:
+    """Scheduled start to the first token: a client that sends late does not hide the wait (coordinated omission).
+
+    The peers count from the actual start. In a closed loop both are the same.
+    """
+    return _span_ms(records, "intended_ns", "first_token_ns")
+
+
+def e2e_ms(records: Records) -> Floats:
+    """Request written to the last chunk that carries a token; usage and the end of the response come later."""
+    return _span_ms(records, "start_ns", "last_token_ns")
+
+
+def e2e_intended_ms(records: Records) -> Floats:
+    """Scheduled start to the last token."""
+    return _span_ms(records, "intended_ns", "last_token_ns")
+
+
+def queue_ms(records: Records) -> Floats:
+    """Scheduled start to the actual one: the wait within the client, no part of the server's time."""
+    return _span_ms(records, "intended_ns", "start_ns")
+
+
+def tpot_ms(records: Records) -> Floats:
+    """Time per output token after the first: (t_last - t_first) / (n - 1); NaN below two tokens.
+
+    Source: vLLM's `bench serve`, SGLang alike. The mean that GuideLLM and AIPerf call ITL; GuideLLM's TPOT divides
+    from the request's start. Where k tokens come first at once, k - 1 of them took no time: low by
+    (k - 1) / (n - 1). `itl_ms` has no such bias.
+    """
+    tok = tokens(records).tok
+    span = _span_ms(records, "first_token_ns", "last_token_ns")
+    return np.where(tok > 1, span / np.maximum(tok - 1, 1), np.nan)
+
+
+def user_tok_s(records: Records) -> Floats:
+    """Tokens per second that one user sees after the first: 1 / TPOT; NaN where TPOT is none or 0.
+
+    InferenceMAX's interactivity, AIPerf's output throughput per user. The slow users are the low quantiles.
+    """
+    tpot = tpot_ms(records)
+    rates: Floats = np.divide(1e3, tpot, out=np.full(len(tpot), np.nan), where=tpot > 0)
+    return rates
+
+
+def gap_ms(records: Records, rows: Mask) -> Floats:
+    """[g] between successive arrivals of the chosen requests, however many tokens each brought."""
+    return gaps_of(records, np.repeat(rows, gaps_n_of(records)))[0]
+
+
+def itl_ms(records: Records, rows: Mask) -> Floats:
+    """[tokens after the first arrival] inter-token latencies: every gap shared evenly among the tokens it brought.
+
+    An arrival of k tokens gives k values of gap / k, so four tokens a chunk and 40 ms between chunks are 10 ms.
+    vLLM and SGLang (Python) count the gap once, whole: 40 ms; inference-perf counts k - 1 zeros and a gap;
+    GuideLLM and AIPerf one mean a request. Tokens of an arrival: as the server says, else the request's spread
+    evenly over all its arrivals, the first included.
+    """
+    return gaps_of(records, np.repeat(rows, gaps_n_of(records)))[1]
+
+
+def itl_p99_ms(records: Records) -> Floats:
+    """[n] the 99th percentile of each request's own inter-token latencies; NaN where it has none."""
+    n, values = itl_n_of(records), itl_ms(records, np.ones(len(records), dtype=np.bool_))
+    starts = np.cumsum(n) - n
+    found = np.full(len(records), np.nan)
+    for length in np.unique(n[n > 0]):
+        rows = np.flatnonzero(n == length)
+        found[rows] = np.quantile(values[starts[rows, None] + np.arange(length)], 0.99, axis=1)
+    return found
+
+
+def itl_sketches(records: Records) -> list[Row | None]:
+    """[n] each request's inter-token latencies in ms as a mergeable sketch; None where it has none. Any outcome."""
+    values = itl_ms(records, np.ones(len(records), dtype=np.bool_))
+    return [_sketch(part) for part in np.split(values, np.cumsum(itl_n_of(records))[:-1])] if len(records) else []
+
+
+def concurrency(records: Records, start_ns: int, end_ns: int) -> float | None:
+    """Requests in flight, the mean over time: in-flight time within the window over the window (Little's law)."""
+    if end_ns <= start_ns:
         return None
-    return span / 1e3 / (output_tok - 1)
+    rows = measured(records)
+    begun = np.maximum(column(records, "start_ns")[rows], start_ns)
+    over = np.minimum(until_ns(records)[rows], end_ns)
+    return float(np.maximum(over - begun, 0).sum()) / (end_ns - start_ns)
 
 
-def itl_ms(
-    gaps_us: Sequence[int], output_tok: int | None, chunk_tok: Sequence[int] | None = None
-) -> NDArray[np.float64]:
-    """Inter-token latencies: every gap between arrivals shared evenly among the tokens that it brought.
-
-    Args:
-        gaps_us: [c - 1] between the c arrivals of tokens, in us.
-        output_tok: tokens the server counted.
-        chunk_tok: [c] tokens of each arrival; None where unknown: then the tokens spread evenly over the
-            arrivals, the first one included, so that four tokens a chunk and 40 ms between chunks are 10 ms.
-
-    Returns:
-        [tokens after the first arrival] in ms; an arrival of k tokens gives k values of gap / k.
-    """
-    gaps = np.asarray(gaps_us, dtype=np.float64) / 1e3
-    if not gaps.size:
-        return gaps
-    if chunk_tok is not None and len(chunk_tok) == gaps.size + 1:
-        shares = np.asarray(chunk_tok[1:], dtype=np.int64)
-    else:
-        shares = np.asarray(spread(output_tok, gaps.size + 1)[1:], dtype=np.int64)
-    return np.repeat(gaps / shares, shares)
+def window(records: Records) -> tuple[int, int] | None:
+    """First start and last end of the measured requests that went well, in ns on the rows' clock."""
+    rows = measured(records, "ok") & (column(records, "end_ns") != UNKNOWN)
+    if not rows.any():
+        return None
+    return int(column(records, "start_ns")[rows].min()), int(column(records, "end_ns")[rows].max())
 
 
-def itl_sketch(gaps_us: Sequence[int], output_tok: int | None, chunk_tok: Sequence[int] | None) -> Row | None:
-    """One request's inter-token latencies in ms as a mergeable sketch; None where it has none."""
-    return _sketch(itl_ms(gaps_us, output_tok, chunk_tok))
+def samples(records: Records, bounds: tuple[int, int] | None = None) -> Samples:
+    """Of the measured requests that went well; of a window as `restrict` chooses them, where its bounds are given."""
+    if bounds is not None:
+        return _samples(records, *_within(records, *bounds))
+    rows = measured(records, "ok")
+    return _samples(records, rows, np.repeat(rows, gaps_n_of(records)))
 
 
-def summarise(requests: pa.Table, *, asked_requests: int) -> dict[str, Any]:
-    """All that a trial's requests come to: the columns of `trials` from asked_requests to itl_sketch.
+def stats(values: Floats) -> Stats | None:
+    """Of [n] values; None where there is none."""
+    if not values.size:
+        return None
+    p50, p90, p99 = (float(value) for value in np.quantile(values, (0.5, 0.9, 0.99)))
+    return Stats(n=int(values.size), mean=float(values.mean()), p50=p50, p90=p90, p99=p99)
 
-    Only requests of the phase `measure` count, and only those with the outcome `ok` give numbers. The window
-    runs from their first start to their last response's end. What has no samples is None, never 0.
+
+def summarise(records: Records, *, asked_requests: int) -> Row:
+    """All that a trial's requests come to, by the names of the columns of `trials`; what has no samples is None.
+
+    The window runs from the first start to the last response's end of the requests that went well. Completed,
+    failed and cancelled are apart: a cancelled request was in flight when the trial was stopped.
 
     Args:
-        requests: rows of `tables.REQUESTS` of one trial; times in ns on one clock.
+        records: of one trial; times in ns on one clock.
         asked_requests: measured requests that the trial was to send.
     """
-    measured = [row for row in requests.to_pylist() if row["phase"] == "measure"]
-    rows = [row for row in measured if row["outcome"] == "ok"]
-    samples = _samples(rows)
+    rows = measured(records, "ok")
+    amounts = _Amounts(
+        requests=int(rows.sum()),
+        prompt_tok=_total(column(records, "prompt_tok")[rows]),
+        output_tok=_total(tokens(records).tok[rows]),
+    )
+    counts = _counts(records, measured(records), asked_requests)
+    return counts | _figures(records, rows, samples(records), window(records), amounts)
+
+
+def restrict(records: Records, *, start_ns: int, end_ns: int) -> Row:
+    """The same figures of a window, both ends included.
+
+    Latencies a request: of those that start and end within it, so long ones are rare where the window is not much
+    longer than they are. gap, itl: every gap within it. Token rates: tokens that arrive within it, and prompts whose
+    first token does; a request cancelled later counts in them, with the prompt length that was asked for and, as it
+    has no usage, a token a chunk. requests_per_s: responses that end within it. Counts: requests that start in it.
+    """
+    rows, gaps = _within(records, start_ns, end_ns)
+    done, streamed = measured(records, "ok"), measured(records, "ok", "cancelled")
+    came = arrivals(records, streamed)
+    counted = streamed.any() and (tokens(records).tok[done] != UNKNOWN).all()
+    prompt_tok = np.where(done, column(records, "prompt_tok"), column(records, "asked_prompt_tok"))
+    amounts = _Amounts(
+        requests=int((done & _inside(records, "end_ns", start_ns, end_ns)).sum()),
+        prompt_tok=_total(prompt_tok[streamed & _inside(records, "first_token_ns", start_ns, end_ns)]),
+        output_tok=int(came.tok[(came.at_ns >= start_ns) & (came.at_ns <= end_ns)].sum()) if counted else None,
+    )
+    sent = measured(records) & _inside(records, "start_ns", start_ns, end_ns)
+    counts = _counts(records, sent, int(sent.sum())) | {"completed_requests": int(rows.sum())}
+    return counts | _figures(records, rows, _samples(records, rows, gaps), (start_ns, end_ns), amounts)
+
+
+def _inside(records: Records, name: str, start_ns: int, end_ns: int) -> Mask:
+    """[n] whether a stamp lies in a window."""
+    stamps = column(records, name)
+    inside: Mask = (stamps >= start_ns) & (stamps <= end_ns)
+    return inside
+
+
+def _within(records: Records, start_ns: int, end_ns: int) -> tuple[Mask, Mask]:
+    """[n] requests that went well within a window, [g] gaps that lie in it."""
+    starts, ends = (_inside(records, name, start_ns, end_ns) for name in ("start_ns", "end_ns"))
+    over_ns, gaps_us = gap_ends_ns_of(records), np.asarray(records.gaps_us, dtype=np.int64)
+    streamed = np.repeat(measured(records, "ok", "cancelled"), gaps_n_of(records))
+    return measured(records, "ok") & starts & ends, streamed & (over_ns - 1000 * gaps_us >= start_ns) & (
+        over_ns <= end_ns
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Amounts:
+    """What rates divide by the window; None where a count is unknown."""
+
+    requests: int
+    prompt_tok: float | None
+    output_tok: float | None
+
+
+def _counts(records: Records, sent: Mask, asked_requests: int) -> Row:
+    done, cancelled = (int((sent & measured(records, outcome)).sum()) for outcome in ("ok", "cancelled"))
     return {
         "asked_requests": asked_requests,
-        "completed_requests": len(rows),
-        "failed_requests": len(measured) - len(rows),
-        **_rates(rows),
-        **{key: value for name, values in samples.items() for key, value in _latency(name, values).items()},
-        "ttft_sketch": _sketch(samples["ttft"]),
-        "itl_sketch": _sketch(samples["itl"]),
+        "completed_requests": done,
+        "failed_requests": int(sent.sum()) - done - cancelled,
+        "cancelled_requests": cancelled,
     }
 
 
-def window(requests: pa.Table) -> tuple[int, int] | None:
-    """First start and last end of the measured requests that went well, in ns on the rows' clock."""
-    return _window([row for row in requests.to_pylist() if (row["phase"], row["outcome"]) == ("measure", "ok")])
-
-
-def _window(rows: Sequence[Row]) -> tuple[int, int] | None:
-    ends = [row["end_ns"] for row in rows if row["end_ns"] is not None]
-    if not ends:
-        return None
-    return min(row["start_ns"] for row in rows), max(ends)
-
-
-def _samples(rows: Sequence[Row]) -> dict[str, NDArray[np.float64]]:
-    gaps = [itl_ms(row["gaps_us"] or [], row["output_tok"], row["chunk_tok"]) for row in rows]
-    tpots = (tpot_s(row["first_token_ns"], row["last_token_ns"], row["output_tok"]) for row in rows)
+def _figures(records: Records, rows: Mask, found: Samples, bounds: tuple[int, int] | None, amounts: _Amounts) -> Row:
+    """`rows` gave the samples a request."""
+    user = stats(found.user_tok_s)
     return {
-        "ttft": _known(ttft_ms(row) for row in rows),
-        "itl": np.concatenate(gaps) if gaps else np.empty(0),
-        "tpot": _known(tpots) * 1e3,
-        "e2e": _known(e2e_ms(row) for row in rows),
+        **_rates(bounds, amounts),
+        **_stream_rates(records, rows),
+        **{key: value for name in LATENCIES for key, value in _latency(name, getattr(found, f"{name}_ms")).items()},
+        "ttft_sketch": _sketch(found.ttft_ms),
+        "itl_sketch": _sketch(found.itl_ms),
+        "tokens_from": tokens(records).source,
+        "concurrency": None if bounds is None else concurrency(records, *bounds),
+        "user_tok_s_mean": None if user is None else user.mean,
+        "user_tok_s_p50": None if user is None else user.p50,
     }
 
 
-def _latency(name: str, values: NDArray[np.float64]) -> dict[str, Any]:
-    """Mean and exact quantiles (linear between ranks, as numpy's default) of [n] values in ms."""
-    n = int(values.size)
-    p50, p90, p99 = (float(value) for value in np.quantile(values, (0.5, 0.9, 0.99))) if n else (None, None, None)
-    return {
-        f"{name}_n": n,
-        f"{name}_mean_ms": float(values.mean()) if n else None,
-        f"{name}_p50_ms": p50,
-        f"{name}_p90_ms": p90,
-        f"{name}_p99_ms": p99 if n >= P99_SAMPLES else None,
-    }
-
-
-def _rates(rows: Sequence[Row]) -> dict[str, float | None]:
-    """Rates over the window, and per stream.
-
-    prefill_tok_s: prompt tokens over the summed times to first token; decode_tok_s: output tokens after each
-    request's first over the summed times from first to last token.
-    """
-    bounds = _window(rows)
+def _rates(bounds: tuple[int, int] | None, amounts: _Amounts) -> Row:
     window_s = None if bounds is None else (bounds[1] - bounds[0]) / 1e9
-    prompt, output = _total(row["prompt_tok"] for row in rows), _total(row["output_tok"] for row in rows)
-    total = None if prompt is None or output is None else prompt + output
-    first_s = _total(_seconds(row["start_ns"], row["first_token_ns"]) for row in rows)
-    later_s = _total(_seconds(row["first_token_ns"], row["last_token_ns"]) for row in rows)
+    known = amounts.prompt_tok is not None and amounts.output_tok is not None
+    total_tok = (amounts.prompt_tok or 0) + (amounts.output_tok or 0) if known else None
     return {
         "window_s": window_s,
-        "output_tok_s": _ratio(output, window_s),
-        "total_tok_s": _ratio(total, window_s),
-        "requests_per_s": _ratio(len(rows), window_s),
-        "prefill_tok_s": _ratio(prompt, first_s),
-        "decode_tok_s": _ratio(None if output is None else output - len(rows), later_s),
+        "output_tok_s": _ratio(amounts.output_tok, window_s),
+        "total_tok_s": _ratio(total_tok, window_s),
+        "requests_per_s": _ratio(amounts.requests, window_s),
     }
 
 
-def _span_ms(start_ns: int | None, end_ns: int | None) -> float | None:
-    if start_ns is None or end_ns is None:
-        return None
-    if end_ns < start_ns:
-        raise ValueError(f"stamps run backwards: {start_ns} ns, then {end_ns} ns")
-    return (end_ns - start_ns) / 1e6
+def _stream_rates(records: Records, rows: Mask) -> Row:
+    """prefill_tok_s: prompt tokens over the summed times to first token; decode_tok_s: output tokens after each
+    request's first over the summed times from first to last token, with the bias of `tpot_ms`.
+    """  # noqa: D205 - one definition each
+    prompt_tok, output_tok = _total(column(records, "prompt_tok")[rows]), _total(tokens(records).tok[rows])
+    first_ms = _total(ttft_ms(records)[rows])
+    later_ms = _total(_span_ms(records, "first_token_ns", "last_token_ns")[rows])
+    later_tok = None if output_tok is None else output_tok - int(rows.sum())
+    return {
+        "prefill_tok_s": _ratio(prompt_tok, None if first_ms is None else first_ms / 1e3),
+        "decode_tok_s": _ratio(later_tok, None if later_ms is None else later_ms / 1e3),
+    }
 
 
-def _seconds(start_ns: int | None, end_ns: int | None) -> float | None:
-    span = _span_ms(start_ns, end_ns)
-    return None if span is None else span / 1e3
+def _samples(records: Records, rows: Mask, gaps: Mask) -> Samples:
+    """Of the requests in `rows`, and of the gaps in `gaps`."""
+
+    def known(values: Floats) -> Floats:
+        chosen: Floats = values[rows]
+        return chosen[np.isfinite(chosen)]
+
+    gap, itl = gaps_of(records, gaps)
+    return Samples(
+        ttft_ms=known(ttft_ms(records)),
+        itl_ms=itl,
+        tpot_ms=known(tpot_ms(records)),
+        e2e_ms=known(e2e_ms(records)),
+        ttfb_ms=known(ttfb_ms(records)),
+        ttft_intended_ms=known(ttft_intended_ms(records)),
+        e2e_intended_ms=known(e2e_intended_ms(records)),
+        queue_ms=known(queue_ms(records)),
+        gap_ms=gap,
+        user_tok_s=known(user_tok_s(records)),
+    )
 
 
-def _known(values: Iterable[float | None]) -> NDArray[np.float64]:
-    return np.asarray([value for value in values if value is not None], dtype=np.float64)
+def _latency(name: str, values: Floats) -> Row:
+    found = stats(values)
+    if found is None:
+        return {f"{name}_n": 0} | {f"{name}_{stat}_ms": None for stat in ("mean", "p50", "p90", "p99")}
+    return {
+        f"{name}_n": found.n,
+        f"{name}_mean_ms": found.mean,
+        f"{name}_p50_ms": found.p50,
+        f"{name}_p90_ms": found.p90,
+        f"{name}_p99_ms": found.p99 if found.n >= P99_SAMPLES else None,
+    }
 
 
-def _total(values: Iterable[float | None]) -> float | None:
+def _span_ms(records: Records, start: str, end: str) -> Floats:
+    """[n] between two stamps; NaN where one is unknown or they run backwards."""
+    begun, over = column(records, start), column(records, end)
+    return np.where((begun != UNKNOWN) & (over >= begun), (over - begun) / 1e6, np.nan)
+
+
+def _total(values: Ints | Floats) -> float | None:
     """The sum; None where a value is unknown or there is none."""
-    found = list(values)
-    known = [value for value in found if value is not None]
-    return sum(known) if known and len(known) == len(found) else None
+    unknown = np.isnan(values) | (values == UNKNOWN)
+    return None if not values.size or unknown.any() else values.sum().item()
 
 
 def _ratio(amount: float | None, over: float | None) -> float | None:
     return None if amount is None or not over else amount / over
 
 
-def _sketch(values: NDArray[np.float64]) -> dict[str, Any] | None:
+def _sketch(values: Floats) -> Row | None:
     return sketch.build(values).row() if values.size else None

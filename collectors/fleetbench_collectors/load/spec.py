@@ -5,10 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Any, Literal, get_args
 
-Phase = Literal["warmup", "measure"]
+from fleetbench_collectors.load.arrivals import steady
+from fleetbench_collectors.load.lengths import parse
+from fleetbench_collectors.load.target import Target
+from fleetbench_collectors.load.workload import Ids, OpenLoop, Warmup, Workload
+
+Arrivals = Literal["constant", "poisson"]
+IN_FLIGHT_MAX = 4_096
+"""Of an open loop: more in flight wait in the client, and are late."""
 
 
 class SpecError(ValueError):
@@ -25,12 +31,12 @@ class TokenIds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadSpec:
-    """A closed loop of `batch` requests in flight.
+    """A closed loop of `batch` requests in flight, or an open one of `rate_per_s` requests started per second.
 
-    base_url: of the engine, http only; context_tok, output_tok: exact lengths of prompt and answer;
-    requests: measured ones, at least `batch`; warmup: requests before them, kept apart;
-    warmup_context_tok, warmup_output_tok: their lengths, at most the measured ones'; seed, nonce: make the
-    prompts; request_timeout_s: from start to the last byte; out: the folder for the tables.
+    base_url: of the engine; batch: None in an open loop; rate_per_s, arrivals: None in a closed one; context_tok,
+    output_tok: exact lengths of prompt and answer; requests: measured ones, at least `batch`; warmup: requests before
+    them, kept apart; warmup_context_tok, warmup_output_tok: their lengths, at most the measured ones'; seed, nonce:
+    make the prompts; request_timeout_s: from start to the last byte; out: the folder for the tables.
     """
 
     run_id: str
@@ -38,7 +44,9 @@ class LoadSpec:
     attempt: int
     base_url: str
     model: str
-    batch: int
+    batch: int | None
+    rate_per_s: float | None
+    arrivals: Arrivals | None
     context_tok: int
     output_tok: int
     requests: int
@@ -72,25 +80,36 @@ class LoadSpec:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
-    def lengths_tok(self, phase: Phase) -> tuple[int, int]:
-        """Exact lengths of prompt and answer."""
-        if phase == "warmup":
-            return self.warmup_context_tok, self.warmup_output_tok
-        return self.context_tok, self.output_tok
+    def workload(self) -> Workload:
+        """What the generator sends.
 
-    @property
-    def address(self) -> tuple[str, int]:
-        url = urlsplit(self.base_url)
-        return url.hostname or "", url.port or 80
-
-    @property
-    def path(self) -> str:
-        return urlsplit(self.base_url).path.rstrip("/")
+        Raises:
+            ValueError: a rate that no client reaches.
+        """
+        loop = None
+        if self.rate_per_s is not None:
+            loop = OpenLoop(profile=steady(self.rate_per_s), process=self.arrivals or "poisson")
+        ids = self.token_ids
+        return Workload(
+            target=Target.parse(self.base_url),
+            endpoint="completions",
+            model=self.model,
+            places=self.batch or IN_FLIGHT_MAX,
+            arrivals=loop,
+            requests=self.requests,
+            seconds=None,
+            context=parse(str(self.context_tok)),
+            output=parse(str(self.output_tok)),
+            prompts=Ids(ids=range(ids.first, ids.first + ids.count)),
+            seed=self.seed,
+            nonce=self.nonce,
+            request_timeout_s=self.request_timeout_s,
+            warmup=Warmup(requests=self.warmup, context_tok=self.warmup_context_tok, output_tok=self.warmup_output_tok),
+        )
 
 
 _AT_LEAST: Mapping[str, int | None] = {
     "attempt": 0,
-    "batch": 1,
     "context_tok": 1,
     "output_tok": 1,
     "requests": 1,
@@ -112,10 +131,25 @@ def _mistakes(raw: Mapping[str, Any]) -> Iterator[str]:
     for name, least in _AT_LEAST.items():
         if name in raw:
             yield from _bad_int(name, raw[name], least)
+    yield from _bad_loop(raw)
     if "token_ids" in raw:
         yield from _bad_ids(raw["token_ids"])
     if "request_timeout_s" in raw and not _positive(raw["request_timeout_s"]):
         yield f"request_timeout_s must be a number of seconds above 0, not {raw['request_timeout_s']!r}"
+
+
+def _bad_loop(raw: Mapping[str, Any]) -> Iterator[str]:
+    batch, rate_per_s, arrivals = raw.get("batch"), raw.get("rate_per_s"), raw.get("arrivals")
+    if batch is not None:
+        yield from _bad_int("batch", batch, 1)
+    if rate_per_s is not None and not _positive(rate_per_s):
+        yield f"rate_per_s must be a number above 0, not {rate_per_s!r}"
+    if (batch is None) == (rate_per_s is None):
+        yield "one of batch and rate_per_s is needed, and the other must be null"
+    if rate_per_s is not None and arrivals not in get_args(Arrivals):
+        yield f"arrivals must be one of {', '.join(get_args(Arrivals))}, not {arrivals!r}"
+    if rate_per_s is None and arrivals is not None:
+        yield "arrivals must be null in a closed loop"
 
 
 def _bad_int(name: str, value: object, least: int | None) -> Iterator[str]:
@@ -138,21 +172,13 @@ def _positive(value: object) -> bool:
 
 
 def _contradictions(spec: LoadSpec) -> Iterator[str]:
-    if spec.requests < spec.batch:
+    if spec.batch is not None and spec.requests < spec.batch:
         yield f"{spec.requests} requests never keep {spec.batch} in flight: ask for at least {spec.batch}"
-    prompts = spec.requests + spec.warmup
-    ids = spec.token_ids.count
-    shortest_tok = min(spec.context_tok, spec.warmup_context_tok) if spec.warmup else spec.context_tok
-    if ids ** min(shortest_tok, 64) < prompts:
-        yield f"{prompts} prompts of {shortest_tok} tokens out of {ids} cannot all differ"
     for name in ("context_tok", "output_tok"):
         warm, measured = getattr(spec, f"warmup_{name}"), getattr(spec, name)
         if warm > measured:
             yield f"warmup_{name} must be at most {name}, {measured}, not {warm}"
     try:
-        url = urlsplit(spec.base_url)
-        usable = url.scheme == "http" and bool(url.hostname) and url.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        yield f"base_url must be http://HOST:PORT, not {spec.base_url!r}"
+        Target.parse(spec.base_url)
+    except ValueError as error:
+        yield f"base_url: {error}"

@@ -4,24 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import socket
+import ssl
 import struct
+import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 
 import pytest
+
+from fleetbench_collectors.load import lengths
+from fleetbench_collectors.load.client import Client
+from fleetbench_collectors.load.exchange import Request
+from fleetbench_collectors.load.record import OUTCOMES
+from fleetbench_collectors.load.target import Target
+from fleetbench_collectors.load.wire import Endpoint, Wire
+from fleetbench_collectors.load.workload import Ids, Workload
+from tests.truth.run import build
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 @dataclass(slots=True, kw_only=True)
 class Turn:
-    """One request that the server got: `number` in the order of arrival, its body, and the way to answer."""
+    """One request that the server got: `number` in the order of arrival, its head and body, and the way to answer."""
 
     number: int
+    line: str
+    headers: dict[str, str]
     body: dict[str, Any]
     sock: socket.socket
     over: Callable[[], None]
@@ -75,7 +89,8 @@ class Turn:
 class Engine:
     """Listens on loopback; every connection has a thread that hands its requests to the script."""
 
-    def __init__(self, script: Callable[[Turn], None]) -> None:
+    def __init__(self, script: Callable[[Turn], None], context: ssl.SSLContext | None = None) -> None:
+        self._context = context
         self.turns: list[Turn] = []
         self.connections = 0
         self.most_active = 0
@@ -94,7 +109,7 @@ class Engine:
 
     @property
     def url(self) -> str:
-        return "http://{}:{}".format(*self.address)
+        return "{}://{}:{}".format("https" if self._context else "http", *self.address)
 
     def stop(self) -> None:
         with contextlib.suppress(OSError):
@@ -123,18 +138,19 @@ class Engine:
             thread.start()
 
     def _serve(self, sock: socket.socket) -> None:
-        with contextlib.suppress(OSError, ValueError), sock.makefile("rb") as source:
-            while line := source.readline():
-                assert line == b"POST /v1/completions HTTP/1.1\r\n"
-                length = 0
-                while (header := source.readline()) != b"\r\n":
-                    name, _, value = header.partition(b":")
-                    length = int(value) if name.lower() == b"content-length" else length
-                self._turn(sock, json.loads(source.read(length)))
+        with contextlib.suppress(OSError, ValueError):
+            if self._context is not None:
+                sock = self._context.wrap_socket(sock, server_side=True)
+                self._socks.append(sock)
+            with sock.makefile("rb") as source:
+                while line := source.readline():
+                    headers = _headers(source)
+                    body = json.loads(source.read(int(headers["content-length"])))
+                    self._turn(sock, line.decode().strip(), headers, body)
 
-    def _turn(self, sock: socket.socket, body: dict[str, Any]) -> None:
+    def _turn(self, sock: socket.socket, line: str, headers: dict[str, str], body: dict[str, Any]) -> None:
         with self._lock:
-            turn = Turn(number=len(self.turns), body=body, sock=sock, over=self.over)
+            turn = Turn(number=len(self.turns), line=line, headers=headers, body=body, sock=sock, over=self.over)
             self.turns.append(turn)
             self._active += 1
             self.most_active = max(self.most_active, self._active)
@@ -146,15 +162,155 @@ class Engine:
             self._active -= 1
 
 
+def _headers(source: IO[bytes]) -> dict[str, str]:
+    """By their names in lower case."""
+    lines = iter(source.readline, b"\r\n")
+    pairs = (line.decode().partition(":") for line in lines)
+    return {name.lower(): value.strip() for name, _, value in pairs}
+
+
+Script = Callable[[Turn], None]
+Start = Callable[..., Engine]
+"""Called with a `Script`, and with a context for TLS where it is to speak that."""
+
+
 @pytest.fixture
-def engine() -> Iterator[Callable[[Callable[[Turn], None]], Engine]]:
+def engine() -> Iterator[Start]:
     """Starts servers of a script; all are stopped after the test."""
     started: list[Engine] = []
 
-    def start(script: Callable[[Turn], None]) -> Engine:
-        started.append(Engine(script))
+    def start(script: Script, context: ssl.SSLContext | None = None) -> Engine:
+        started.append(Engine(script, context))
         return started[-1]
 
     yield start
     for server in started:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def truth(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Command line of the truth server: the C one where there is a compiler."""
+    return build(tmp_path_factory.mktemp("truth"))
+
+
+def ask(
+    number: int,
+    *,
+    prompt: Sequence[int] = (1, 2, 3),
+    output_tok: int = 3,
+    at_ns: int | None = None,
+    endpoint: Endpoint = "completions",
+    absolute: str | None = None,
+) -> Request:
+    """A request whose prompt begins with its number."""
+    wire = Wire(host_header="engine:1", path_prefix="", endpoint=endpoint, model="m", seed=0, absolute=absolute)
+    ids = [number, *prompt]
+    value = ids if endpoint == "completions" else [{"role": "user", "content": " ".join(map(str, ids))}]
+    return Request(
+        number=number,
+        payload=wire.payload(json.dumps(value).encode(), output_tok),
+        prompt_tok=len(ids),
+        output_tok=output_tok,
+        at_ns=at_ns,
+    )
+
+
+def asks(n: int, *, first: int = 0) -> Iterator[Request]:
+    return (ask(number) for number in range(first, first + n))
+
+
+def number_of(turn: Turn) -> int:
+    return int(turn.body["prompt"][0])
+
+
+def client(
+    target: str | Target,
+    *,
+    places: int = 1,
+    timeout_s: float = 30.0,
+    response_max_bytes: int = 1 << 20,
+    kernel: bool = True,
+) -> Client:
+    return Client(
+        Target.parse(target) if isinstance(target, str) else target,
+        places=places,
+        timeout_s=timeout_s,
+        response_max_bytes=response_max_bytes,
+        kernel=kernel,
+    )
+
+
+def send(
+    loop: Client,
+    requests: Iterable[Request],
+    *,
+    zero_ns: int | None = None,
+    until_ns: int | None = None,
+    watch: Callable[[Client], bool] | None = None,
+) -> None:
+    """Sends requests, from now on where no other time is given."""
+    zero_ns = time.monotonic_ns() if zero_ns is None else zero_ns
+    loop.run(iter(requests), phase="measure", zero_ns=zero_ns, until_ns=until_ns, watch=watch)
+
+
+def rows(loop: Client) -> list[dict[str, int]]:
+    """What came of the requests, by their numbers."""
+    loop.pile.understand_all()
+    records = loop.pile.records
+    return sorted((records.row(index) for index in range(len(records))), key=lambda row: row["number"])
+
+
+def outcomes(loop: Client) -> list[str]:
+    """By the requests' numbers."""
+    return [OUTCOMES[row["outcome"]] for row in rows(loop)]
+
+
+def errors(loop: Client) -> list[str]:
+    """What is said of the failures, in the order of their ends."""
+    loop.pile.understand_all()
+    return list(loop.pile.records.errors.values())
+
+
+def workload(**more: Any) -> Workload:
+    """A small load in a closed loop; what is given stands instead."""
+    values = {
+        "target": Target.parse("http://127.0.0.1:1"),
+        "endpoint": "completions",
+        "model": "m",
+        "places": 2,
+        "arrivals": None,
+        "requests": 4,
+        "seconds": None,
+        "context": lengths.parse("8"),
+        "output": lengths.parse("4"),
+        "prompts": Ids(ids=range(3, 98)),
+        "seed": 0,
+        "nonce": "n",
+        "request_timeout_s": 30.0,
+    }
+    return Workload(**{**values, **more})
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """File of a key and a certificate of 127.0.0.1 and localhost, signed by itself."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl")
+    folder = tmp_path_factory.mktemp("tls")
+    key, made = folder / "key.pem", folder / "certificate.pem"
+    names = "subjectAltName=IP:127.0.0.1,DNS:localhost"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-days", "2", "-subj", "/CN=engine", "-addext", names, "-keyout", str(key), "-out", str(made)]
+    subprocess.run(command, check=True, capture_output=True)
+    both = folder / "both.pem"
+    both.write_text(key.read_text() + made.read_text())
+    return str(both)
+
+
+@pytest.fixture(scope="session")
+def tls(certificate: str) -> ssl.SSLContext:
+    """What an engine with that certificate speaks."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context

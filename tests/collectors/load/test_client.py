@@ -2,28 +2,15 @@ from __future__ import annotations
 
 import gc
 import itertools
-import json
 import socket
 import threading
-from collections.abc import Callable
+import time
 
 import pytest
 
-from fleetbench_collectors.load.client import ClosedLoop, Ending
-from tests.collectors.load.conftest import Engine, Turn
-
-Start = Callable[[Callable[[Turn], None]], Engine]
-
-
-def payload(prompt: list[int], output_tok: int = 3) -> bytes:
-    body = json.dumps({"prompt": prompt, "max_tokens": output_tok}).encode()
-    return b"POST /v1/completions HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
-
-
-def loop(
-    address: tuple[str, int], batch: int = 1, timeout_s: float = 30.0, response_max_bytes: int = 1 << 20
-) -> ClosedLoop:
-    return ClosedLoop(address=address, batch=batch, timeout_s=timeout_s, response_max_bytes=response_max_bytes)
+from fleetbench_collectors.load.client import Client
+from fleetbench_collectors.load.places import Place
+from tests.collectors.load.conftest import Start, Turn, ask, asks, client, errors, number_of, outcomes, rows, send
 
 
 def test_as_many_requests_as_asked_are_in_flight_and_never_more(engine: Start) -> None:
@@ -34,104 +21,36 @@ def test_as_many_requests_as_asked_are_in_flight_and_never_more(engine: Start) -
         turn.answer()
 
     server = engine(script)
-    with loop(server.address, batch=4) as client:
-        done = client.run([payload([i]) for i in range(16)])
-    assert [exchange.ending for exchange in done] == [Ending.COMPLETE] * 16
-    assert [exchange.request for exchange in done] == list(range(16))
+    with client(server.url, places=4) as loop:
+        send(loop, asks(16))
+    assert outcomes(loop) == ["ok"] * 16
     assert server.most_active == 4
+    assert (loop.progress.started, loop.progress.completed, loop.progress.failed) == (16, 16, 0)
 
 
-def test_connections_are_kept(engine: Start) -> None:
-    server = engine(lambda turn: turn.answer())
-    with loop(server.address, batch=2) as client:
-        client.run([payload([1])])
-        client.run([payload([i]) for i in range(20)], first=1)
-    assert server.connections <= 2
-    assert len(server.turns) == 21
-
-
-def test_a_new_connection_follows_one_that_the_engine_ends(engine: Start) -> None:
-    def script(turn: Turn) -> None:
-        turn.over()
-        turn.send(b"HTTP/1.1 400 No\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
-        turn.close()
-
-    server = engine(script)
-    with loop(server.address) as client:
-        done = client.run([payload([i]) for i in range(3)])
-    assert [exchange.ending for exchange in done] == [Ending.COMPLETE] * 3
-    assert server.connections == 3
-
-
-def test_a_kept_connection_that_was_closed_in_between_is_no_failure(engine: Start) -> None:
-    closed = threading.Event()
-
-    def script(turn: Turn) -> None:
-        turn.answer()
-        if turn.number == 0:
-            turn.close()
-            closed.set()
-
-    server = engine(script)
-    with loop(server.address) as client:
-        first = client.run([payload([1])])
-        assert closed.wait(30)
-        second = client.run([payload([2])], first=1)
-    assert [exchange.ending for exchange in first + second] == [Ending.COMPLETE] * 2
-
-
-def test_a_reset_fails_its_request_and_no_other(engine: Start) -> None:
-    def script(turn: Turn) -> None:
-        if turn.body["prompt"] == [1]:
-            turn.head()
-            turn.token()
-            turn.over()
-            turn.reset()
-        else:
-            turn.answer()
-
-    server = engine(script)
-    with loop(server.address) as client:
-        done = client.run([payload([i]) for i in range(4)])
-    endings = [exchange.ending for exchange in done]
-    assert endings[1] in (Ending.TRANSPORT, Ending.CLOSED)
-    assert [*endings[:1], *endings[2:]] == [Ending.COMPLETE] * 3
-
-
-def test_a_connection_that_never_answers_is_tried_no_more_than_twice(engine: Start) -> None:
-    server = engine(lambda turn: turn.close())
-    with loop(server.address) as client:
-        (only,) = client.run([payload([1])])
-    assert only.ending in (Ending.CLOSED, Ending.TRANSPORT)
-    assert len(server.turns) == 2
-
-
-def test_an_engine_that_is_not_there_fails_every_request() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        address = gone.getsockname()
-    with loop(address, batch=3) as client:
-        done = client.run([payload([i]) for i in range(50)])
-    assert [exchange.ending for exchange in done] == [Ending.TRANSPORT] * 50
-    assert all("refused" in (exchange.error or "") for exchange in done)
-
-
-def test_a_name_that_nobody_knows_fails_every_request() -> None:
-    with loop(("nowhere.invalid", 80)) as client:
-        done = client.run([payload([1])] * 2)
-    assert [exchange.ending for exchange in done] == [Ending.TRANSPORT] * 2
+def test_endless_requests_that_fail_at_once_end_in_time() -> None:
+    until_ns = time.monotonic_ns() + 150_000_000
+    with client("http://224.0.0.1:1", places=4) as loop:
+        send(loop, (ask(number) for number in itertools.count()), until_ns=until_ns)
+        assert loop.in_flight == 0
+    assert loop.progress.failed == loop.progress.started
 
 
 def test_an_engine_that_never_answers_times_out() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent, loop(silent.getsockname(), 2, 0.05) as client:
-        done = client.run([payload([i]) for i in range(3)])
-    assert [exchange.ending for exchange in done] == [Ending.TIMEOUT] * 3
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        client(f"http://127.0.0.1:{silent.getsockname()[1]}", places=2, timeout_s=0.05) as loop,
+    ):
+        send(loop, asks(3))
+    assert outcomes(loop) == ["timeout"] * 3
+    assert errors(loop) == ["no whole response in 0.05 s"] * 3
 
 
 def test_a_slow_request_times_out_while_the_others_go_on(engine: Start) -> None:
     release = threading.Event()
 
     def script(turn: Turn) -> None:
-        if turn.body["prompt"] == [0]:
+        if number_of(turn) == 0:
             turn.head()
             turn.token()
             release.wait(30)
@@ -140,23 +59,11 @@ def test_a_slow_request_times_out_while_the_others_go_on(engine: Start) -> None:
             turn.answer()
 
     server = engine(script)
-    with loop(server.address, batch=2, timeout_s=2) as client:
-        done = client.run([payload([i]) for i in range(6)])
+    with client(server.url, places=2, timeout_s=0.5) as loop:
+        send(loop, asks(6))
     release.set()
-    assert [exchange.ending for exchange in done] == [Ending.TIMEOUT, *[Ending.COMPLETE] * 5]
-
-
-def test_a_response_without_an_end_is_cut_off(engine: Start) -> None:
-    def script(turn: Turn) -> None:
-        turn.head()
-        for _ in itertools.count():
-            turn.sock.sendall(b"4000\r\n" + b"x" * 0x4000 + b"\r\n")
-
-    server = engine(script)
-    with loop(server.address, response_max_bytes=200_000) as client:
-        (only,) = client.run([payload([1])])
-    assert only.ending is Ending.TOO_LARGE
-    assert sum(len(data) for _, data in only.reads) < 200_000 + 262_144 + 1
+    assert outcomes(loop) == ["timeout", *["ok"] * 5]
+    assert rows(loop)[0]["chunks"] == 1
 
 
 def test_what_is_no_http_is_said_so(engine: Start) -> None:
@@ -164,15 +71,15 @@ def test_what_is_no_http_is_said_so(engine: Start) -> None:
         turn.over()
         turn.send(b"220 mail.example ESMTP\r\n")
 
-    server = engine(script)
-    with loop(server.address) as client:
-        (only,) = client.run([payload([1])])
-    assert only.ending is Ending.FRAMING
-    assert "not an HTTP response" in (only.error or "")
+    with client(engine(script).url) as loop:
+        send(loop, asks(1))
+    assert outcomes(loop) == ["protocol_error"]
+    assert "not an HTTP response" in errors(loop)[0]
 
 
+@pytest.mark.parametrize("kernel", [True, False])
 @pytest.mark.parametrize("step", [1, 7, 64])
-def test_bytes_come_out_as_they_went_in_and_no_stamp_is_early(engine: Start, step: int) -> None:
+def test_bytes_come_out_as_they_went_in_and_no_stamp_is_early(engine: Start, step: int, *, kernel: bool) -> None:
     whole = b"HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\n" + bytes(range(256)) + b"." * 44
 
     def script(turn: Turn) -> None:
@@ -182,24 +89,45 @@ def test_bytes_come_out_as_they_went_in_and_no_stamp_is_early(engine: Start, ste
             turn.send(whole[start : start + step])
 
     server = engine(script)
-    with loop(server.address) as client:
-        (only,) = client.run([payload([1])])
-    assert b"".join(data for _, data in only.reads) == whole
-    stamps = [stamp for stamp, _ in only.reads]
+    with client(server.url, kernel=kernel) as loop:
+        send(loop, asks(1))
+    (exchange,) = loop.pile._over
+    assert b"".join(exchange.reads) == whole
+    stamps = list(exchange._stamps())
     assert stamps == sorted(stamps)
     sent_ns = server.turns[0].sent_ns
-    assert only.start_ns <= sent_ns[0] <= stamps[0]
-    for stamp, seen in zip(stamps, itertools.accumulate(len(data) for _, data in only.reads), strict=True):
+    assert exchange.start_ns <= sent_ns[0] <= stamps[0]
+    for stamp, seen in zip(stamps, itertools.accumulate(map(len, exchange.reads)), strict=True):
         assert stamp >= sent_ns[(seen - 1) // step]
 
 
 def test_a_prompt_larger_than_the_sockets_buffer_arrives(engine: Start) -> None:
     server = engine(lambda turn: turn.answer())
-    prompt = list(range(2_000_000))
-    with loop(server.address) as client:
-        (only,) = client.run([payload(prompt)])
-    assert only.ending is Ending.COMPLETE
-    assert server.turns[0].body["prompt"] == prompt
+    prompt = range(2_000_000)
+    with client(server.url) as loop:
+        send(loop, [ask(7, prompt=prompt)])
+    assert outcomes(loop) == ["ok"]
+    assert server.turns[0].body["prompt"] == [7, *prompt]
+
+
+def test_an_answer_before_the_whole_request_was_taken_is_read() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def refuse() -> None:
+            sock, _ = listener.accept()
+            with sock:
+                sock.recv(1)
+                sock.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig")
+                while sock.recv(65_536):
+                    pass
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        with client(f"http://127.0.0.1:{listener.getsockname()[1]}") as loop:
+            send(loop, [ask(0, prompt=range(1_000_000))])
+        thread.join()
+    assert outcomes(loop) == ["http_error"]
+    assert errors(loop) == ["HTTP 413: big"]
 
 
 def test_the_garbage_collector_is_back_after_a_run(engine: Start) -> None:
@@ -209,9 +137,109 @@ def test_the_garbage_collector_is_back_after_a_run(engine: Start) -> None:
         states.append(gc.isenabled())
         turn.answer()
 
-    server = engine(script)
-    with loop(server.address) as client:
-        client.run([payload([1])])
+    with client(engine(script).url) as loop:
+        send(loop, asks(1))
     assert states == [False]
     assert gc.isenabled()
     assert gc.get_freeze_count() == 0
+
+
+def test_nothing_starts_before_its_time(engine: Start) -> None:
+    server = engine(lambda turn: turn.answer())
+    with client(server.url, places=4) as loop:
+        loop.warm(4)
+        zero_ns = time.monotonic_ns() + 5_000_000
+        send(loop, (ask(number, at_ns=number // 2 * 1_700_000) for number in range(30)), zero_ns=zero_ns)
+    found = rows(loop)
+    assert [row["intended_ns"] for row in found] == [zero_ns + number // 2 * 1_700_000 for number in range(30)]
+    assert all(row["start_ns"] >= row["intended_ns"] for row in found)
+    assert [row["start_ns"] for row in found] == sorted(row["start_ns"] for row in found)
+    assert outcomes(loop) == ["ok"] * 30
+
+
+def test_a_closed_loop_starts_at_its_zero_and_intends_no_other_time(engine: Start) -> None:
+    server = engine(lambda turn: turn.answer())
+    zero_ns = time.monotonic_ns() + 10_000_000
+    with client(server.url, places=2) as loop:
+        send(loop, asks(4), zero_ns=zero_ns)
+    assert all(row["intended_ns"] == row["start_ns"] >= zero_ns for row in rows(loop))
+
+
+def test_a_request_without_a_place_waits_and_keeps_the_time_that_it_was_meant_for(engine: Start) -> None:
+    release = threading.Event()
+    released_ns: list[int] = []
+
+    def script(turn: Turn) -> None:
+        assert release.wait(30)
+        turn.answer()
+
+    def watch(loop: Client) -> bool:
+        if loop.in_flight == server.most_active == 2 and not release.is_set():
+            released_ns.append(time.monotonic_ns())
+            release.set()
+        return True
+
+    server = engine(script)
+    zero_ns = time.monotonic_ns()
+    with client(server.url, places=2) as loop:
+        send(loop, (ask(number, at_ns=0) for number in range(4)), zero_ns=zero_ns, watch=watch)
+    found = rows(loop)
+    assert server.most_active == 2
+    assert {row["intended_ns"] for row in found} == {zero_ns}
+    assert [row["start_ns"] > released_ns[0] for row in found] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("at_ns", [1_000_000, None])
+def test_no_request_begins_after_the_end_and_those_in_flight_are_finished(engine: Start, at_ns: int | None) -> None:
+    server = engine(lambda turn: turn.answer())
+    requests = (ask(n, at_ns=None if at_ns is None else n * at_ns) for n in itertools.count())
+    with client(server.url, places=2) as loop:
+        zero_ns = time.monotonic_ns() + 100_000_000
+        send(loop, requests, zero_ns=zero_ns, until_ns=zero_ns + 50_000_000)
+        assert loop.in_flight == 0
+        last = len(loop.pile._over)
+        send(loop, asks(4, first=100_000))
+    found = rows(loop)
+    assert last == len(server.turns) - 4
+    if at_ns is not None:
+        assert all(row["intended_ns"] < zero_ns + 50_000_000 for row in found[:last])
+    assert outcomes(loop) == ["ok"] * (last + 4)
+
+
+def test_a_stop_cancels_what_is_in_flight_and_every_request_is_a_row(engine: Start) -> None:
+    over = threading.Event()
+
+    def script(turn: Turn) -> None:
+        if number_of(turn) < 3 or over.is_set():
+            turn.answer()
+        else:
+            turn.head()
+            turn.token()
+            over.wait(30)
+            turn.over()
+
+    server = engine(script)
+    with client(server.url, places=3) as loop:
+        send(loop, asks(100), watch=lambda loop: loop.progress.completed < 3)
+        over.set()
+        assert outcomes(loop) == ["ok"] * 3 + ["cancelled"] * 3
+        assert (loop.progress.started, loop.progress.completed, loop.progress.failed) == (6, 3, 0)
+        send(loop, asks(2, first=200))
+    assert len(rows(loop)) == 8
+
+
+@pytest.mark.parametrize(("places", "next_ns"), [(1, 10_000_000), (2, 2_000_000)])
+def test_a_place_that_rests_holds_up_no_request_that_has_another(places: int, next_ns: int) -> None:
+    with client("http://127.0.0.1:1", places=places) as loop:
+        loop._places.resting.append((10_000_000, Place()))
+        loop._ahead.append(ask(0, at_ns=2_000_000))
+        assert loop._next_ns(50_000_000, None) == next_ns
+
+
+def test_what_is_said_of_the_client_is_of_its_last_phase(engine: Start) -> None:
+    with client(engine(lambda turn: turn.answer()).url) as loop:
+        send(loop, asks(3))
+        assert loop.kernel_stamps + loop.user_stamps > 0
+        send(loop, [])
+    assert loop.kernel_stamps + loop.user_stamps == loop.progress.started == 0
+    assert not loop.lag.samples_ns

@@ -4,10 +4,12 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fleetbench_collectors.load.spec import LoadSpec, SpecError
+from fleetbench_collectors.load.arrivals import steady
+from fleetbench_collectors.load.spec import IN_FLIGHT_MAX, LoadSpec, SpecError
+from fleetbench_collectors.load.workload import Ids, OpenLoop
 
 GOOD: dict[str, Any] = {
     "run_id": "r",
@@ -16,6 +18,8 @@ GOOD: dict[str, Any] = {
     "base_url": "http://127.0.0.1:8080/prefix/",
     "model": "m",
     "batch": 4,
+    "rate_per_s": None,
+    "arrivals": None,
     "context_tok": 64,
     "output_tok": 32,
     "requests": 8,
@@ -28,12 +32,32 @@ GOOD: dict[str, Any] = {
     "request_timeout_s": 30,
     "out": "/somewhere",
 }
+OPEN: dict[str, Any] = {"batch": None, "rate_per_s": 2.5, "arrivals": "constant"}
 
 
 def test_a_specification_survives_json() -> None:
     spec = LoadSpec.from_json(GOOD)
     assert LoadSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
-    assert (spec.address, spec.path) == (("127.0.0.1", 8080), "/prefix")
+
+
+def test_an_open_loop_survives_json_too() -> None:
+    spec = LoadSpec.from_json({**GOOD, **OPEN})
+    assert LoadSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+
+
+def test_a_closed_loop_is_a_workload_of_its_places() -> None:
+    load = LoadSpec.from_json(GOOD).workload()
+    assert (load.places, load.batch, load.arrivals, load.requests, load.seconds) == (4, 4, None, 8, None)
+    assert (load.target.peer, load.target.path) == (("127.0.0.1", 8080), "/prefix")
+    assert (load.context.fixed, load.output.fixed) == (64, 32)
+    assert load.prompts == Ids(ids=range(3, 98))
+    assert (load.warmup.requests, load.warmup.context_tok, load.warmup.output_tok) == (1, 64, 32)
+
+
+def test_an_open_loop_is_a_workload_of_its_rate() -> None:
+    load = LoadSpec.from_json({**GOOD, **OPEN}).workload()
+    assert (load.places, load.batch) == (IN_FLIGHT_MAX, None)
+    assert load.arrivals == OpenLoop(profile=steady(2.5), process="constant")
 
 
 @pytest.mark.parametrize(
@@ -49,7 +73,6 @@ def test_a_specification_survives_json() -> None:
         ({"warmup_output_tok": None}, "warmup_output_tok must be a whole number"),
         ({"warmup_context_tok": 65}, "warmup_context_tok must be at most context_tok, 64, not 65"),
         ({"warmup_output_tok": 33}, "warmup_output_tok must be at most output_tok, 32, not 33"),
-        ({"warmup": 88, "warmup_context_tok": 1}, "96 prompts of 1 tokens out of 95 cannot all differ"),
         ({"model": 3}, "model must be text"),
         ({"request_timeout_s": 0}, "above 0"),
         ({"request_timeout_s": float("nan")}, "above 0"),
@@ -59,11 +82,17 @@ def test_a_specification_survives_json() -> None:
             {"token_ids": {"first": -1, "count": 0}},
             "first must be at least 0, not -1; token_ids.count must be at least 1",
         ),
-        ({"token_ids": {"first": 1, "count": 2}, "context_tok": 3}, "cannot all differ"),
-        ({"base_url": "https://127.0.0.1:1"}, "base_url must be"),
-        ({"base_url": "http://127.0.0.1:99999"}, "base_url must be"),
-        ({"base_url": "http://[::1"}, "base_url must be"),
-        ({"base_url": "http://"}, "base_url must be"),
+        ({"base_url": "ftp://127.0.0.1:1"}, "base_url: the URL must be"),
+        ({"base_url": "http://127.0.0.1:99999"}, "base_url: the URL must be"),
+        ({"base_url": "http://[::1"}, "base_url: the URL must be"),
+        ({"base_url": "http://"}, "base_url: the URL must be"),
+        ({"batch": None}, "one of batch and rate_per_s is needed"),
+        ({"rate_per_s": 2}, "one of batch and rate_per_s is needed"),
+        ({"arrivals": "poisson"}, "arrivals must be null in a closed loop"),
+        ({**OPEN, "arrivals": None}, "arrivals must be one of constant, poisson, not None"),
+        ({**OPEN, "arrivals": "gamma"}, "arrivals must be one of constant, poisson, not 'gamma'"),
+        ({**OPEN, "rate_per_s": 0}, "rate_per_s must be a number above 0"),
+        ({**OPEN, "rate_per_s": True}, "rate_per_s must be a number above 0"),
     ],
 )
 def test_a_mistake_is_named(change: dict[str, Any], words: str) -> None:
@@ -87,9 +116,10 @@ JSON = st.recursive(
 
 
 @given(key=st.sampled_from(sorted(GOOD)), value=JSON)
+@example(key="rate_per_s", value=1e300)
 def test_any_value_of_any_key_is_taken_or_refused_in_words(key: str, value: Any) -> None:
     try:
         spec = LoadSpec.from_json({**GOOD, key: value})
     except SpecError:
         return
-    assert spec.requests >= spec.batch >= 1
+    assert spec.batch is None or spec.requests >= spec.batch >= 1

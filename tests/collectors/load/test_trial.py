@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -23,6 +24,8 @@ def spec(base_url: str, **more: Any) -> dict[str, Any]:
         "base_url": base_url,
         "model": "m",
         "batch": 2,
+        "rate_per_s": None,
+        "arrivals": None,
         "context_tok": 16,
         "output_tok": 4,
         "requests": 6,
@@ -50,7 +53,7 @@ def test_a_trial_gives_a_row_for_every_request_and_the_columns_of_its_trial(engi
     assert requests.schema.equals(REQUESTS, check_metadata=True)
     rows = requests.to_pylist()
     assert [row["phase"] for row in rows] == ["warmup"] + ["measure"] * 6
-    assert [row["request"] for row in rows] == list(range(7))
+    assert sorted(row["request"] for row in rows) == list(range(7))
     assert {(row["outcome"], row["prompt_tok"], row["output_tok"], row["chunks"]) for row in rows} == {("ok", 16, 4, 4)}
     assert result["summary"]["completed_requests"] == 6
     assert result["summary"]["itl_n"] == seen_gaps(rows[1:])
@@ -151,6 +154,51 @@ def test_an_engine_that_is_gone_gives_a_trial_without_numbers(engine: Start) -> 
 def test_a_broken_specification_starts_nothing() -> None:
     with pytest.raises(SpecError, match="batch"):
         trial.run(spec("http://127.0.0.1:1", batch=0))
+
+
+def test_an_open_loop_gives_its_rows_and_how_late_they_were_sent(engine: Start) -> None:
+    server = engine(lambda turn: turn.answer())
+    asked = spec(server.url, batch=None, rate_per_s=200, arrivals="constant", warmup=0)
+    result = trial.run(asked)
+    rows = sorted(result["tables"]["requests"].to_pylist(), key=lambda row: int(row["request"]))
+    intended = [row["intended_ns"] for row in rows]
+    assert [after - before for before, after in pairwise(intended)] == [5_000_000] * 5
+    assert all(row["start_ns"] >= row["intended_ns"] for row in rows)
+    assert result["summary"]["schedule_lag_p99_ms"] is not None
+    assert result["evidence"]["client"]["asked_batch"] is None
+
+
+def test_the_evidence_says_what_was_asked_and_what_came(engine: Start) -> None:
+    counts = trial.run(spec(engine(lambda turn: turn.answer()).url))["evidence"]["counts"]
+    assert (counts["asked"], counts["completed"], counts["cancelled"], counts["failures"]) == (6, 6, 0, ())
+    assert (counts["wrong_prompt_tok"], counts["wrong_output_tok"]) == ((), ())
+
+
+def test_a_load_of_which_every_request_runs_out_of_time_ends_after_a_round(engine: Start) -> None:
+    server = engine(lambda turn: turn.head())
+    result = trial.run(spec(server.url, batch=8, requests=64, warmup=0, request_timeout_s=0.1))
+    outcomes = Counter(result["tables"]["requests"]["outcome"].to_pylist())
+    assert (outcomes["timeout"], outcomes["ok"], sum(outcomes.values()) < 64) == (8, 0, True)
+    assert result["evidence"]["counts"]["asked"] == 64
+
+
+def test_a_load_goes_on_where_one_request_went_well(engine: Start) -> None:
+    def script(turn: Turn) -> None:
+        if turn.number == 0:
+            turn.answer()
+        else:
+            turn.head()
+
+    result = trial.run(spec(engine(script).url, batch=8, requests=24, warmup=0, request_timeout_s=0.1))
+    outcomes = Counter(result["tables"]["requests"]["outcome"].to_pylist())
+    assert outcomes == {"ok": 1, "timeout": 23}
+
+
+def test_a_rate_that_no_client_reaches_starts_nothing(engine: Start) -> None:
+    server = engine(lambda turn: turn.answer())
+    with pytest.raises(SpecError, match="rate"):
+        trial.run(spec(server.url, batch=None, rate_per_s=1e300, arrivals="poisson"))
+    assert server.connections == 0
 
 
 @pytest.mark.engine

@@ -1,14 +1,16 @@
-"""llama.cpp's `/metrics` (Prometheus text) under names that other engines share."""
+"""What engines say at `/metrics` (Prometheus text), under names that they share."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+CACHED = "prompt_cached_tok_total"
+"""Prompt tokens that a prefix cache had, since the engine's start."""
 CANONICAL: Mapping[str, str] = {
     "llamacpp:prompt_tokens_total": "prompt_tok_total",
-    "llamacpp:prompt_tokens_cached_total": "prompt_cached_tok_total",
+    "llamacpp:prompt_tokens_cached_total": CACHED,
     "llamacpp:prompt_seconds_total": "prefill_s_total",
     "llamacpp:tokens_predicted_total": "output_tok_total",
     "llamacpp:tokens_predicted_seconds_total": "decode_s_total",
@@ -24,7 +26,18 @@ CANONICAL: Mapping[str, str] = {
     "llamacpp:spec_decode_num_draft_tokens_total": "draft_tok_total",
     "llamacpp:spec_decode_num_accepted_tokens_total": "draft_accepted_tok_total",
     "llamacpp:spec_decode_num_drafts_total": "draft_steps_total",
+    "vllm:prefix_cache_hits_total": CACHED,
+    "vllm:generation_tokens_total": "output_tok_total",
+    "vllm:num_requests_running": "requests_running",
+    "vllm:num_requests_waiting": "requests_waiting",
+    "vllm:kv_cache_usage_perc": "kv_usage_ratio",
+    "sglang:cached_tokens_total": CACHED,
+    "sglang:generation_tokens_total": "output_tok_total",
+    "sglang:num_running_reqs": "requests_running",
+    "sglang:num_queue_reqs": "requests_waiting",
+    "sglang:token_usage": "kv_usage_ratio",
 }
+"""Prompt tokens stay apart: llama.cpp counts them without what its cache had, vLLM with it."""
 
 _SAMPLE = re.compile(
     r"(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)"
@@ -46,6 +59,12 @@ def values(text: str) -> list[tuple[str, float]]:
             name = CANONICAL.get(sample["name"], sample["name"])
             found.append((name + (sample["labels"] or ""), value))
     return found
+
+
+def total(samples: Iterable[tuple[str, float]], name: str) -> float | None:
+    """The sum over all labels of a canonical name; None where there is no sample of it."""
+    found = [value for sample, value in samples if sample.partition("{")[0] == name]
+    return sum(found) if found else None
 
 
 def _number(text: str) -> float | None:
