@@ -29,9 +29,10 @@ _CR = ord("\r")
 is a CR, may be its end."""
 _NAP_RATE_PER_S = 20_000
 _NAP_READS = 32
-_NAP_MAX_S = 0.0005
-"""Above the rate a client with kernel stamps sleeps until so many reads should be there: waking for each costs more
-than reading it, and no stamp moves by it."""
+_NAP_MIN_S, _NAP_MAX_S = 0.0001, 0.0005
+_NAP_GAP_RATIO = 0.05
+"""Above the rate a client with kernel stamps sleeps until so many reads should be there, but only a small part of the
+time between a stream's chunks: waking for each costs more than reading it, and no stamp moves by it."""
 _AHEAD_BYTES = 16 << 20
 """Requests are serialised this far ahead of the places that will send them."""
 _TIMESPEC = Struct("=qq")
@@ -176,8 +177,10 @@ class Client:
         """Decides how long to sleep before each look, by the reads since the last tick."""
         per_s = (self.progress.reads - self._reads_before) * 1e9 / TICK_NS
         self._reads_before = self.progress.reads
-        rested = self._kernel and per_s > _NAP_RATE_PER_S
-        self._nap_s = min(_NAP_READS / per_s, _NAP_MAX_S) if rested else 0.0
+        self._nap_s = 0.0
+        if self._kernel and per_s > _NAP_RATE_PER_S:
+            nap_s = min(_NAP_READS / per_s, _NAP_MAX_S, _NAP_GAP_RATIO * len(self._flying) / per_s)
+            self._nap_s = nap_s if nap_s >= _NAP_MIN_S else 0.0
 
     def _no_more(self) -> None:
         self._source = iter(())
@@ -185,12 +188,17 @@ class Client:
         self._ahead_bytes = 0
 
     def _take_kernel(self, ready: Events) -> None:
-        """Reads what there is of the responses, each with the kernel's stamp.
+        """Reads what there is of the responses; of some batches it is noted how late the first read was."""
+        if self.lag.due(len(ready)):
+            exchange = self._take_stamped(ready[:1])
+            if exchange is not None:
+                self._sample(exchange)
+            ready = ready[1:]
+        self._take_stamped(ready)
 
-        The hot loop: a read, its stamp and its bytes, three comparisons.
-        """
+    def _take_stamped(self, ready: Events) -> Exchange | None:
+        """The hot loop: a read, its kernel stamp and its bytes, three comparisons. The exchange of the last read."""
         active = self._places.active
-        sampled = self.lag.due(len(ready))
         exchange: Exchange | None = None
         others = 0
         for fd, mask in ready:
@@ -217,11 +225,10 @@ class Client:
             if size >= exchange.due_bytes or n < _LAST_BYTES or data[-_LAST_BYTES] == _CR:
                 self._look(place)
         self.kernel_stamps += len(ready) - others
-        if sampled and exchange is not None:
-            self._sample(exchange)
+        return exchange
 
     def _sample(self, exchange: Exchange) -> None:
-        """How late the batch's last read was."""
+        """How late the exchange's last read was."""
         wall_ns = time.time_ns()
         if len(exchange.timespecs) >= _TIMESPEC.size:
             seconds, rest_ns = _TIMESPEC.unpack_from(exchange.timespecs, len(exchange.timespecs) - _TIMESPEC.size)

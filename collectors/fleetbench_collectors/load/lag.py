@@ -8,10 +8,12 @@ _SAMPLES_MAX = 8_192
 
 
 class Lag:
-    """Samples of the time from a read's arrival to its reading, ns: the last read of a batch.
+    """Samples of the time from a read's arrival to its reading, ns.
 
-    Every batch at first. Once there are 8,192, every other is dropped and they are taken half as often, by the
-    number of reads: long batches hold more, so the samples stand for reads, not for batches.
+    With kernel stamps of the first read of a batch, which has waited longest; else of the last, from the start of the
+    batch on: less than the whole. Every batch at first. Once there are 8,192, every other is dropped and they are
+    taken half as often, by the number of reads: long batches hold more, so the samples stand for reads, not for
+    batches.
     """
 
     __slots__ = ("_every", "_left", "samples_ns")
