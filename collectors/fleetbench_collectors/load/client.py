@@ -5,37 +5,24 @@ from __future__ import annotations
 import contextlib
 import gc
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from struct import Struct
 from typing import Self
 
+from fleetbench_collectors.load.ahead import Ahead
 from fleetbench_collectors.load.connection import IN, OUT, Step
 from fleetbench_collectors.load.exchange import Ending, Request
 from fleetbench_collectors.load.http import FramingError
-from fleetbench_collectors.load.lag import Lag
-from fleetbench_collectors.load.places import Events, Place, Places
+from fleetbench_collectors.load.nap import MAX_S as NAP_MAX_S
+from fleetbench_collectors.load.nap import Nap
+from fleetbench_collectors.load.places import Place, Places
+from fleetbench_collectors.load.reading import Reading
 from fleetbench_collectors.load.response import Exchange, Pile
-from fleetbench_collectors.load.stamps import CONTROL_BYTES, WallOffset
+from fleetbench_collectors.load.stamps import WallOffset
 from fleetbench_collectors.load.target import Target
 
-READ_BYTES = 65_536
 TICK_NS = 50_000_000
 """How often the clocks, the time limits and who watches are seen to."""
-_LAST_BYTES = 4
-_CR = ord("\r")
-"""A chunked response ends with CR LF CR LF, after a 0 or a trailer: a read that is shorter, or whose fourth last byte
-is a CR, may be its end."""
-_NAP_RATE_PER_S = 20_000
-_NAP_READS = 32
-_NAP_MIN_S, _NAP_MAX_S = 0.0001, 0.0005
-_NAP_GAP_RATIO = 0.05
-"""Above the rate a client with kernel stamps sleeps until so many reads should be there, but only a small part of the
-time between a stream's chunks: waking for each costs more than reading it, and no stamp moves by it."""
-_AHEAD_BYTES = 16 << 20
-"""Requests are serialised this far ahead of the places that will send them."""
-_TIMESPEC = Struct("=qq")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,24 +52,21 @@ class Client:
     ) -> None:
         """Raises OSError where the target's file of authorities is none."""
         self.progress = Progress()
-        self.lag = Lag()
         self.offset = WallOffset.now()
         self.pile = Pile()
-        self.kernel_stamps = self.user_stamps = 0
-        self._tls = target.tls
         self._kernel = kernel and not target.tls
         self._places = Places(target, kernel=self._kernel)
         self._places_n = places
+        self.reading = Reading(
+            self._places, kernel=self._kernel, tls=target.tls, look=self._look, lost=self._lost, other=self._other
+        )
         self._timeout_ns = int(timeout_s * 1e9)
         self._max_bytes = response_max_bytes
         self._flying: dict[int, Place] = {}
         """By request, in the order of their starts."""
-        self._source: Iterator[Request] = iter(())
-        self._ahead: deque[Request] = deque()
-        self._ahead_bytes = 0
+        self._ahead = Ahead(iter(()), 0)
+        self._nap = Nap()
         self._zero_ns = 0
-        self._nap_s = 0.0
-        self._reads_before = 0
         self._phase = "measure"
 
     def __enter__(self) -> Self:
@@ -118,23 +102,22 @@ class Client:
             until_ns: monotonic time after which no request starts; None for as long as there are some.
             watch: called every tick; where it returns False, what is in flight is cancelled.
         """
-        self._source, self._phase, self._zero_ns = requests, phase, zero_ns
-        self.progress, self.lag = Progress(), Lag()
-        self.kernel_stamps = self.user_stamps = 0
-        self._nap_s, self._reads_before = 0.0, 0
-        self._look_ahead(self._places_n)
+        self._phase, self._zero_ns = phase, zero_ns
+        self._ahead = Ahead(requests, self._places_n)
+        self._nap, self.progress = Nap(), Progress()
+        self.reading.begin()
         with _no_collector():
             _sleep_until(zero_ns)
             self._loop(until_ns, watch)
 
     def _loop(self, until_ns: int | None, watch: Callable[[Client], bool] | None) -> None:
-        take = self._take_kernel if self._kernel else self._take_user
+        take = self.reading.take_kernel if self._kernel else self.reading.take_user
         tick_ns = 0
         while True:
             now_ns = time.monotonic_ns()
             if until_ns is not None and now_ns >= until_ns:
                 until_ns = None
-                self._no_more()
+                self._ahead.end()
             self._start_due(now_ns)
             if not self._flying and not self._ahead:
                 return
@@ -142,8 +125,8 @@ class Client:
                 tick_ns = now_ns + TICK_NS
                 self._tick(now_ns, stop=watch is not None and not watch(self))
             next_ns = self._next_ns(tick_ns, until_ns)
-            if self._nap_s and next_ns - now_ns > _NAP_MAX_S * 1e9:
-                time.sleep(self._nap_s)
+            if self._nap.seconds and next_ns - now_ns > NAP_MAX_S * 1e9:
+                time.sleep(self._nap.seconds)
             ready = self._places.wait(next_ns)
             if ready:
                 self.progress.reads += len(ready)
@@ -157,14 +140,15 @@ class Client:
         if resting:
             next_ns = min(next_ns, resting[0][0])
         if self._ahead and len(self._flying) + len(resting) < self._places_n:
-            next_ns = min(next_ns, self._zero_ns + (self._ahead[0].at_ns or 0))
+            next_ns = min(next_ns, self._zero_ns + self._ahead.at_ns)
         return next_ns
 
     def _tick(self, now_ns: int, *, stop: bool) -> None:
         self.offset.look()
-        self._rest()
+        if self._kernel:
+            self._nap.adapt(self.progress.reads, TICK_NS, flying=len(self._flying))
         if stop:
-            self._no_more()
+            self._ahead.end()
             for place in list(self._flying.values()):
                 self._finish(place, Ending.CANCELLED, "stopped")
         while self._flying:
@@ -172,117 +156,6 @@ class Client:
             if oldest.exchange is None or oldest.exchange.begun_ns + self._timeout_ns > now_ns:
                 return
             self._finish(oldest, Ending.TIMEOUT, f"no whole response in {self._timeout_ns / 1e9:g} s")
-
-    def _rest(self) -> None:
-        """Decides how long to sleep before each look, by the reads since the last tick."""
-        per_s = (self.progress.reads - self._reads_before) * 1e9 / TICK_NS
-        self._reads_before = self.progress.reads
-        self._nap_s = 0.0
-        if self._kernel and per_s > _NAP_RATE_PER_S:
-            nap_s = min(_NAP_READS / per_s, _NAP_MAX_S, _NAP_GAP_RATIO * len(self._flying) / per_s)
-            self._nap_s = nap_s if nap_s >= _NAP_MIN_S else 0.0
-
-    def _no_more(self) -> None:
-        self._source = iter(())
-        self._ahead.clear()
-        self._ahead_bytes = 0
-
-    def _take_kernel(self, ready: Events) -> None:
-        """Reads what there is of the responses; of some batches it is noted how late the first read was."""
-        if self.lag.due(len(ready)):
-            exchange = self._take_stamped(ready[:1])
-            if exchange is not None:
-                self._sample(exchange)
-            ready = ready[1:]
-        self._take_stamped(ready)
-
-    def _take_stamped(self, ready: Events) -> Exchange | None:
-        """The hot loop: a read, its kernel stamp and its bytes, three comparisons. The exchange of the last read."""
-        active = self._places.active
-        exchange: Exchange | None = None
-        others = 0
-        for fd, mask in ready:
-            found = active.get(fd)
-            if found is None or mask != IN:
-                others += 1
-                self._other(fd, mask)
-                continue
-            receive, exchange, place = found
-            try:
-                data, control, _, _ = receive(READ_BYTES, CONTROL_BYTES)
-            except OSError as error:
-                exchange, others = None, others + 1
-                self._broken(place, error)
-                continue
-            if not control:
-                exchange, others = None, others + 1
-                self._keep(place, data)
-                continue
-            exchange.timespecs += control[0][2]
-            exchange.reads.append(data)
-            n = len(data)
-            size = exchange.size_bytes = exchange.size_bytes + n
-            if size >= exchange.due_bytes or n < _LAST_BYTES or data[-_LAST_BYTES] == _CR:
-                self._look(place)
-        self.kernel_stamps += len(ready) - others
-        return exchange
-
-    def _sample(self, exchange: Exchange) -> None:
-        """How late the exchange's last read was."""
-        wall_ns = time.time_ns()
-        if len(exchange.timespecs) >= _TIMESPEC.size:
-            seconds, rest_ns = _TIMESPEC.unpack_from(exchange.timespecs, len(exchange.timespecs) - _TIMESPEC.size)
-            self.lag.add(wall_ns - seconds * 1_000_000_000 - rest_ns)
-
-    def _take_user(self, ready: Events) -> None:
-        """Reads what there is of the responses; the stamps are this process's own."""
-        active = self._places.active
-        sampled = self.lag.due(len(ready))
-        ready_ns = time.monotonic_ns() if sampled else 0
-        for fd, mask in ready:
-            found = active.get(fd)
-            if found is None or mask != IN:
-                self._other(fd, mask)
-            else:
-                self._read(found[2])
-        if sampled:
-            self.lag.add(time.monotonic_ns() - ready_ns)
-
-    def _read(self, place: Place) -> None:
-        """One read with a stamp of this process; over TLS all that is decrypted already."""
-        exchange, connection = place.exchange, place.connection
-        while connection is not None and exchange is not None and place.exchange is exchange:
-            try:
-                data = connection.receive(READ_BYTES)
-            except OSError as error:
-                self._broken(place, error)
-                return
-            self._keep(place, data)
-            if not self._tls:
-                return
-
-    def _keep(self, place: Place, data: bytes) -> None:
-        """Bytes that this process stamps; none are the end of the connection."""
-        exchange, stamp_ns = place.exchange, time.monotonic_ns()
-        if exchange is None:
-            return
-        if not data:
-            ending = Ending.TRANSPORT if exchange.fault else Ending.CLOSED
-            self._lost(place, ending, exchange.fault or "the server closed the connection")
-            return
-        self.user_stamps += 1
-        if self._kernel:
-            exchange.stamp(stamp_ns)
-        else:
-            exchange.stamps_ns.append(stamp_ns)
-        exchange.reads.append(data)
-        exchange.size_bytes += len(data)
-        if exchange.size_bytes >= exchange.due_bytes or len(data) < _LAST_BYTES or data[-_LAST_BYTES] == _CR:
-            self._look(place)
-
-    def _broken(self, place: Place, error: OSError) -> None:
-        if not isinstance(error, BlockingIOError) and place.exchange is not None:
-            self._lost(place, Ending.TRANSPORT, place.exchange.fault or error.strerror or str(error))
 
     def _look(self, place: Place) -> None:
         """Sees whether the response is whole, or too much."""
@@ -318,34 +191,18 @@ class Client:
         if mask & OUT:
             self._send(place)
         if mask & ~OUT and fd in self._places.active:
-            self._read(place)
+            self.reading.read(place)
 
     def _start_due(self, now_ns: int) -> None:
         """Starts what is due and has a place; a place once, for a request that fails at once leaves it free."""
         if self._places.resting:
             self._places.rise(now_ns)
         for _ in range(self._places_n - len(self._flying) - len(self._places.resting)):
-            if not self._ahead:
+            if not self._ahead or self._zero_ns + self._ahead.at_ns > now_ns:
                 return
-            at_ns = self._ahead[0].at_ns
-            if at_ns is not None and self._zero_ns + at_ns > now_ns:
-                return
-            request = self._ahead.popleft()
-            self._ahead_bytes -= len(request.payload)
             idle = self._places.idle
-            self._begin(idle.pop() if idle else Place(), request, now_ns)
-            if len(self._ahead) * 2 <= self._places_n:
-                self._look_ahead(1)
-
-    def _look_ahead(self, n: int) -> None:
-        """Serialises requests, so that starting them takes no longer than a send."""
-        while n > 0 and (self._ahead_bytes < _AHEAD_BYTES or not self._ahead):
-            request = next(self._source, None)
-            if request is None:
-                return
-            self._ahead.append(request)
-            self._ahead_bytes += len(request.payload)
-            n -= 1
+            self._begin(idle.pop() if idle else Place(), self._ahead.take(), now_ns)
+            self._ahead.refill()
 
     def _begin(self, place: Place, request: Request, now_ns: int) -> None:
         intended_ns = None if request.at_ns is None else self._zero_ns + request.at_ns

@@ -76,9 +76,9 @@ class Drive:
         return Tally(
             cpu_s=self._cpu_s,
             wall_s=self._wall_s,
-            stamped_kernel=client.kernel_stamps,
-            stamped_user=client.user_stamps,
-            lag_us=[lag_ns // 1000 for lag_ns in client.lag.samples_ns],
+            stamped_kernel=client.reading.kernel_stamps,
+            stamped_user=client.reading.user_stamps,
+            lag_us=[lag_ns // 1000 for lag_ns in client.reading.lag.samples_ns],
             step_ns=client.offset.step_ns,
             resent=client.progress.resent,
             way=self._load.target.way,

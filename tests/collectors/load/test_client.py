@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from fleetbench_collectors.load.ahead import Ahead
 from fleetbench_collectors.load.client import Client
 from fleetbench_collectors.load.places import Place
 from tests.collectors.load.conftest import Start, Turn, ask, asks, client, errors, number_of, outcomes, rows, send
@@ -232,14 +233,14 @@ def test_a_stop_cancels_what_is_in_flight_and_every_request_is_a_row(engine: Sta
 def test_a_place_that_rests_holds_up_no_request_that_has_another(places: int, next_ns: int) -> None:
     with client("http://127.0.0.1:1", places=places) as loop:
         loop._places.resting.append((10_000_000, Place()))
-        loop._ahead.append(ask(0, at_ns=2_000_000))
+        loop._ahead = Ahead(iter([ask(0, at_ns=2_000_000)]), places)
         assert loop._next_ns(50_000_000, None) == next_ns
 
 
 def test_what_is_said_of_the_client_is_of_its_last_phase(engine: Start) -> None:
     with client(engine(lambda turn: turn.answer()).url) as loop:
         send(loop, asks(3))
-        assert loop.kernel_stamps + loop.user_stamps > 0
+        assert loop.reading.kernel_stamps + loop.reading.user_stamps > 0
         send(loop, [])
-    assert loop.kernel_stamps + loop.user_stamps == loop.progress.started == 0
-    assert not loop.lag.samples_ns
+    assert loop.reading.kernel_stamps + loop.reading.user_stamps == loop.progress.started == 0
+    assert not loop.reading.lag.samples_ns

@@ -69,22 +69,22 @@ def test_a_client_that_is_late_does_not_move_the_kernels_stamps(engine: Start) -
     sent = {turn.body["prompt"][0]: turn.sent_ns for turn in server.turns}
     for row in rows(loop):
         assert sent[row["number"]][0] <= row["first_token_ns"] <= row["last_token_ns"] <= row["end_ns"] < woke_ns
-    assert loop.user_stamps == 0
-    assert loop.kernel_stamps > 0
+    assert loop.reading.user_stamps == 0
+    assert loop.reading.kernel_stamps > 0
 
 
 def test_a_client_that_is_late_moves_its_own_stamps(engine: Start) -> None:
     loop, _, woke_ns = stamped_asleep(engine, kernel=False)
     assert all(row["first_token_ns"] >= woke_ns for row in rows(loop))
-    assert loop.kernel_stamps == 0
-    assert loop.user_stamps > 0
+    assert loop.reading.kernel_stamps == 0
+    assert loop.reading.user_stamps > 0
 
 
 @linux
 def test_how_late_the_client_was_is_sampled(engine: Start) -> None:
     loop, _, woke_ns = stamped_asleep(engine, kernel=True)
-    assert min(loop.lag.samples_ns) > 0
-    assert max(loop.lag.samples_ns) >= woke_ns - max(row["end_ns"] for row in rows(loop))
+    assert min(loop.reading.lag.samples_ns) > 0
+    assert max(loop.reading.lag.samples_ns) >= woke_ns - max(row["end_ns"] for row in rows(loop))
 
 
 @linux
@@ -99,14 +99,14 @@ def test_an_end_long_after_the_last_bytes_is_no_lateness(engine: Start) -> None:
 
     def watch(loop: Client) -> bool:
         if any(place.exchange and place.exchange.size_bytes for place in loop._flying.values()):
-            loop.lag._left = 1
-            loop.lag.samples_ns = array("q")
+            loop.reading.lag._left = 1
+            loop.reading.lag.samples_ns = array("q")
             read.set()
         return True
 
     with client(engine(script).url) as loop:
         send(loop, asks(1), watch=watch)
-    assert not loop.lag.samples_ns
+    assert not loop.reading.lag.samples_ns
 
 
 def test_the_stamps_of_a_stream_never_run_backwards(engine: Start) -> None:

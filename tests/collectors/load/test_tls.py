@@ -115,7 +115,7 @@ def test_all_records_of_a_socket_are_read_at_once(engine: Start, tls: ssl.SSLCon
     (row,) = rows(loop)
     assert outcomes(loop) == ["ok"]
     assert (row["chunks"], row["output_tok"]) == (300, 300)
-    assert loop.progress.reads < loop.user_stamps
+    assert loop.progress.reads < loop.reading.user_stamps
 
 
 def test_a_large_record_and_a_large_request_pass(engine: Start, tls: ssl.SSLContext) -> None:

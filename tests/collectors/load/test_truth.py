@@ -126,7 +126,7 @@ def test_64_streams_are_what_the_server_says_that_it_sent(
         assert (row.numbers["prompt_tok"], row.numbers["output_tok"]) == (sent.prompt_tok, sent.output_tok)
         check_times(row, sent)
     if sys.platform == "linux":
-        assert (found.loop.user_stamps == 0) is kernel
+        assert (found.loop.reading.user_stamps == 0) is kernel
     assert found.loop.progress.resent == 0
 
 
