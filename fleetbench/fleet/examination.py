@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from fleetbench.artifact.cache import default_cache
 from fleetbench.engine.registry import engine, names
 from fleetbench_collectors.host.cores import free_cores
 from fleetbench_collectors.host.facts import cpu_model
+from fleetbench_collectors.load import stamps
 from fleetbench_collectors.power.common import Status, sources
 
 BUSY_RATIO = 0.75
@@ -43,6 +45,7 @@ def examine(warehouse: Path) -> list[Finding]:
         _package("duckdb", "DuckDB"),
         _cores(),
         machine_load(),
+        _stamps(),
         _writable("warehouse", warehouse, "--warehouse DIR or FLEETBENCH_WAREHOUSE"),
         _writable("cache", default_cache(), "FLEETBENCH_CACHE"),
         *_power(),
@@ -87,6 +90,15 @@ def machine_load() -> Finding:
         return Finding(subject="load", verdict="ok", found=f"{busy:.1f} processes ran in the last minute")
     remedy = "other work disturbs what is measured: end it, or wait"
     return Finding(subject="load", verdict="note", found=f"{busy:.1f} processes ran in the last minute", remedy=remedy)
+
+
+def _stamps() -> Finding:
+    """Whether the kernel stamps what a socket receives."""
+    with socket.socket() as sock:
+        if stamps.switch_on(sock):
+            return Finding(subject="stamps", verdict="ok", found="the kernel stamps what the load generator receives")
+    remedy = "the client stamps arrivals itself: keep its core free, or use 64-bit Linux"
+    return Finding(subject="stamps", verdict="note", found="no kernel receive stamps", remedy=remedy)
 
 
 def _writable(subject: str, folder: Path, setting: str) -> Finding:
