@@ -75,7 +75,7 @@ class Worker:
     @classmethod
     def start(cls, *, log: Path, env: Mapping[str, str] | None = None) -> Worker:
         """Starts one. `env` is its whole environment, the lease included; its stderr goes to `log`."""
-        argv = [sys.executable, "-m", "fleetbench_collectors.worker", str(os.getpid())]
+        argv = [sys.executable, "-P", "-m", "fleetbench_collectors.worker", str(os.getpid())]
         with log.open("ab") as stderr:
             process = subprocess.Popen(
                 argv,

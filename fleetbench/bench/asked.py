@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from fleetbench_collectors.load.lengths import Lengths
@@ -56,8 +56,34 @@ class Asked:
         segment = self.arrivals.profile.segments[0]
         return segment.start_per_s if segment.start_per_s == segment.end_per_s else None
 
-    def workload(self, model: str, prompts: Ids | Words | File) -> Workload:
-        """The load on a server that calls its model so."""
+    def described(self) -> dict[str, Any]:
+        """What the result repeats of the options, as JSON; not the headers and the API key, which open doors."""
+        loop = self.arrivals if isinstance(self.arrivals, OpenLoop) else None
+        trace = self.arrivals if isinstance(self.arrivals, Replay) else None
+        file = self.prompts_file
+        return {
+            "requests": self.requests,
+            "seconds": self.seconds,
+            "warmup": self.warmup,
+            "timeout_s": self.timeout_s,
+            "shared_prefix_tok": self.shared_tok,
+            "tokenizer": self.tokenizer,
+            "prompts": None if file is None else file.path,
+            "unique": None if file is None else file.unique,
+            "max_in_flight": None if self.arrivals is None else self.in_flight_max,
+            "arrivals": loop.process if loop is not None else trace and "trace",
+            "burstiness": loop.burstiness if loop is not None and loop.process == "gamma" else None,
+            "profile": None if loop is None else [asdict(segment) for segment in loop.profile.segments],
+            "trace": None if trace is None else trace.path,
+            "speed": None if trace is None else trace.speed,
+            "body": dict(self.body),
+            "slo": self.slo,
+            "stamp": "auto" if self.kernel else "user",
+            "way": self.target.way,
+        }
+
+    def workload(self, model: str, prompts: Ids | Words | File, *, without: Iterable[str] = ()) -> Workload:
+        """The load on a server that calls its model so; `without`: keys of the body that are not sent."""
         return Workload(
             target=self.target,
             endpoint=self.endpoint,
@@ -76,6 +102,6 @@ class Asked:
             warmup=Warmup(requests=self.warmup, context_tok=self.context.shortest, output_tok=self.output.shortest),
             headers=self.headers,
             api_key=self.api_key,
-            body=self.body,
+            body={**self.body, **dict.fromkeys(without)},
             kernel=self.kernel,
         )

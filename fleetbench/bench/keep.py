@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from fleetbench import __version__
+from fleetbench.bench.run import Load
 from fleetbench.bench.verdict import Judged
 from fleetbench.matrix.identity import canonical, digest
 from fleetbench.store.commit import Warehouse
 from fleetbench.store.schema import TRIALS
 from fleetbench_collectors.load import certify, latency
 from fleetbench_collectors.load.rows import table
+from fleetbench_collectors.load.workload import File, Ids, Replay, Workload
 
 UNKNOWN = "unknown"
 """What a server does not say of itself: formats, version, hardware."""
 MATRIX = "bench"
 AS_SERVED = "as-served"
+_SECRETS = ("authorization", "proxy-authorization", "cookie", "api-key", "x-api-key")
+"""Headers that say who asks, not for what."""
 
 Row = dict[str, Any]
 
@@ -38,9 +43,11 @@ def keep(judged: Judged, folder: Path) -> str:
         "context": str(asked.context),
         "output": str(asked.output),
         "seed": asked.seed,
+        "asked": asked.described(),
     }
-    run_id = digest({**described, "nonce": workload.nonce})[:12]
-    cell_id = digest(described)[:16]
+    identity = {**_identity(workload), "engine": judged.load.engine}
+    run_id = digest({**identity, "nonce": workload.nonce})[:12]
+    cell_id = digest(identity)[:16]
     key = {"run_id": run_id, "trial_id": f"{cell_id}-0", "attempt": 0}
     now = judged.load.began
     warehouse = Warehouse(folder)
@@ -49,11 +56,25 @@ def keep(judged: Judged, folder: Path) -> str:
     records, clock = judged.load.outcome.records, judged.load.clock
     measured = {
         "requests": table(records, key=key, zero_ns=clock.mono_ns, stamp=judged.evidence.client.stamp or "user"),
-        "engine_metrics": _metrics(judged, key, clock.mono_ns),
+        "engine_metrics": _metrics(judged.load, key),
     }
     row = _trial(judged, key, cell_id) | {"clock_wall_ns": clock.wall_ns, "clock_mono_ns": clock.mono_ns}
     warehouse.commit_trial(row, {name: rows for name, rows in measured.items() if len(rows)})
     return run_id
+
+
+def _identity(workload: Workload) -> Row:
+    """What makes two loads the same: all that is asked of the server, not who asks, nor what probes found out."""
+    prompts = workload.prompts
+    bare = replace(
+        workload,
+        target=replace(workload.target, proxy_auth=None, address=None),
+        prompts=Ids(ids=()),
+        nonce="",
+        api_key=None,
+        headers={name.lower(): value for name, value in workload.headers.items() if name.lower() not in _SECRETS},
+    )
+    return {**asdict(bare), "prompts": asdict(prompts) if isinstance(prompts, File) else type(prompts).__name__}
 
 
 def _run(described: Row, run_id: str, now: datetime) -> Row:
@@ -75,6 +96,7 @@ def _run(described: Row, run_id: str, now: datetime) -> Row:
 def _trial(judged: Judged, key: Row, cell_id: str) -> Row:
     load, validity = judged.load, judged.validity
     asked, records = load.asked, load.outcome.records
+    traced = isinstance(asked.arrivals, Replay)
     figures = {
         **latency.summarise(records, asked_requests=judged.evidence.counts.asked),
         **certify.figures(records, judged.steady, judged.evidence),
@@ -91,8 +113,8 @@ def _trial(judged: Judged, key: Row, cell_id: str) -> Row:
         "kind": "speed",
         "batch": asked.batch,
         "rate_per_s": asked.rate_per_s,
-        "context_tok": asked.context.fixed,
-        "output_tok": asked.output.fixed,
+        "context_tok": None if asked.prompts_file or traced else asked.context.fixed,
+        "output_tok": None if traced else asked.output.fixed,
         "seed": asked.seed,
         "node": socket.gethostname(),
         "started_at": load.began,
@@ -114,24 +136,20 @@ def _axes(model: str, engine: str | None) -> Row:
         "model_digest": UNKNOWN,
         "random_weights": False,
         "recipe": AS_SERVED,
-        "reference": True,
+        "reference": True,  # `compare` wants one in each run, and there is no other cell
         **dict.fromkeys(("weights", "activations", "kv_k", "kv_v", "method", "artifact_id"), UNKNOWN),
         "engine": engine or UNKNOWN,
         "engine_version": UNKNOWN,
         "hardware": UNKNOWN,
-        "gpus": None,
-        **dict.fromkeys(("tp", "pp", "dp"), 1),
+        **dict.fromkeys(("gpus", "tp", "pp", "dp")),
     }
 
 
-def _metrics(judged: Judged, key: Row, zero_ns: int) -> list[Row]:
+def _metrics(load: Load, key: Row) -> list[Row]:
     """The server's own metrics around the load."""
-    began_ns = (judged.load.outcome.zero_ns or zero_ns) - zero_ns
-    records = judged.load.outcome.records
-    ended_ns = max(records.numbers["end_ns"], default=zero_ns) - zero_ns
-    sides = (("before", began_ns, judged.load.before), ("after", ended_ns, judged.load.after))
+    sides = (("before", load.before_ns, load.before), ("after", load.after_ns, load.after))
     return [
-        {**key, "at_ns": at_ns, "phase": phase, "name": name, "value": value}
+        {**key, "at_ns": at_ns - load.clock.mono_ns, "phase": phase, "name": name, "value": value}
         for phase, at_ns, metrics in sides
         for name, value in metrics
     ]

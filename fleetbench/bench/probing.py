@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from fleetbench_collectors.load import calibrate
 from fleetbench_collectors.load.client import Client
@@ -17,19 +18,24 @@ from fleetbench_collectors.load.workload import Ids, Words, Workload
 _TIMEOUT_S = 60.0
 _RESPONSE_MAX_BYTES = 1 << 20
 _FAILED = -2
+_REFUSAL = re.compile("HTTP (400|422)\\b")
+_REFUSABLE = (("cache_prompt",), ("ignore_eos", "seed"), ("stream_options",))
+"""Keys of the body that strict servers may refuse, the likeliest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probed:
     """The prompts to send, how they were calibrated, and what the probes cost.
 
-    failure: why a probe failed; then the prompts are made as if words cost one token each.
+    failure: why a probe failed; then the prompts are made as if words cost one token each; refused: keys of the body
+    that the load does without, as the server refuses requests that have them.
     """
 
     prompts: Ids | Words
     calibration: Calibration
     requests: int
     failure: str | None = None
+    refused: tuple[str, ...] = ()
 
 
 def probe(
@@ -53,7 +59,7 @@ def probe(
     found = asker.answers(planner)
     plan = found or _plain(words, asker.sent, asker.failure)
     prompts = Ids(ids=ids, overhead_tok=plan.overhead_tok) if ids is not None else Words(plan=plan)
-    return Probed(prompts=prompts, calibration=plan, requests=asker.sent, failure=asker.failure)
+    return Probed(prompts=prompts, calibration=plan, requests=asker.sent, failure=asker.failure, refused=asker.refused)
 
 
 class _Asker:
@@ -62,6 +68,8 @@ class _Asker:
     def __init__(self, load: Workload, stopped: Callable[[], bool]) -> None:
         self.sent = 0
         self.failure: str | None = None
+        self.refused: tuple[str, ...] = ()
+        self._load = load
         self._wire = wire(load)
         self._stopped = stopped
         self._client = Client(
@@ -85,6 +93,27 @@ class _Asker:
         return None
 
     def _count(self, prompt: bytes) -> int:
+        """The server's count; the first probe is tried again without keys that the server may refuse."""
+        first = self.sent == 0
+        counted = self._ask(prompt)
+        if not first or not self._is_refused():
+            return counted
+        why = self.failure
+        for keys in _without(self._load.body):
+            self._wire = wire(replace(self._load, body={**self._load.body, **dict.fromkeys(keys)}))
+            counted = self._ask(prompt)
+            if counted != _FAILED:
+                self.refused, self.failure = keys, None
+                return counted
+            if not self._is_refused():
+                break
+        self.failure = why
+        return _FAILED
+
+    def _is_refused(self) -> bool:
+        return self.failure is not None and _REFUSAL.match(self.failure) is not None
+
+    def _ask(self, prompt: bytes) -> int:
         request = Request(number=self.sent, payload=self._wire.payload(prompt, 1), prompt_tok=0, output_tok=1)
         self.sent += 1
         client = self._client
@@ -95,6 +124,16 @@ class _Asker:
             return row["prompt_tok"]
         self.failure = client.pile.records.errors.get(len(client.pile.records) - 1, OUTCOMES[row["outcome"]])
         return _FAILED
+
+
+def _without(given: Collection[str]) -> Iterator[tuple[str, ...]]:
+    """Keys to leave out, more each time; not those that the user gave."""
+    keys: tuple[str, ...] = ()
+    for more in _REFUSABLE:
+        free = tuple(key for key in more if key not in given)
+        keys += free
+        if free:
+            yield keys
 
 
 def _plain(words: Sequence[str], probes: int, reason: str | None) -> Calibration:

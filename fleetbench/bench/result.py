@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fleetbench import __version__
 from fleetbench.bench.asked import Asked
 from fleetbench.bench.probing import Probed
-from fleetbench.bench.run import Load
+from fleetbench.bench.run import Load, fits
 from fleetbench.judge.validity import Kind, Validity
 from fleetbench_collectors.load import latency, slo
 from fleetbench_collectors.load.columns import column, measured
@@ -36,6 +37,7 @@ LATENCIES = {
 }
 """Fields of `latency.Samples` by their names in the result."""
 _STEADY = ("ttft_ms", "itl_ms", "tpot_ms", "e2e_ms")
+_WHOLE_RATIO = 0.5
 _RATES = ("output_tok_s", "total_tok_s", "requests_per_s")
 
 THEIR_OWN = "as recorded"
@@ -58,9 +60,12 @@ def result(load: Load, *, steady: Steady, evidence: Evidence, validity: Validity
         "valid": validity.valid,
         "reasons": [reason.sentence for reason in wrong],
         "kinds": [reason.kind.value for reason in wrong],
-        "warnings": [reason.sentence for reason in validity.warnings] + notes(load),
+        "warnings": [reason.sentence for reason in validity.warnings] + notes(load, steady, interrupted=interrupted),
         "interrupted": interrupted,
+        "fleetbench_version": __version__,
+        "started_at": load.began.isoformat(),
         **_asked(asked, load.workload.model),
+        "asked": asked.described(),
         "stamp": evidence.client.stamp,
         "requests": summary["asked_requests"],
         "completed": summary["completed_requests"],
@@ -84,15 +89,31 @@ def result(load: Load, *, steady: Steady, evidence: Evidence, validity: Validity
     }
 
 
-def notes(load: Load) -> list[str]:
+def notes(load: Load, steady: Steady, *, interrupted: bool) -> list[str]:
     """What a reader should know beside the verdict."""
     found = []
     plan = None if load.probed is None else load.probed.calibration
     if plan is not None and not plan.verified:
         found.append(f"the length of prompts is not verified: {plan.reason}")
+    elif plan is not None and load.varied and not fits(plan):
+        why = f"words cost {plan.cost_tok} tokens each at this server, and nothing fills up what is left"
+        found.append(f"lengths of prompts are near those asked for, not exact: {why}: use --tokenizer or one --context")
+    if load.probed is not None and load.probed.refused:
+        found.append(_refused(load.probed.refused))
+    cut = int(measured(load.outcome.records, "cancelled").sum())
+    if interrupted and cut:
+        said = f"{cut} requests were cut off, and no figure of the whole load has their tokens: output_tok_s is too low"
+        found.append(said if steady.start_ns is None else f"{said}; that of the steady window counts them")
     if load.outcome.tallies and load.asked.kernel and load.asked.target.way != "direct":
         found.append(f"over {load.asked.target.way} the client stamps arrivals itself, a slower path")
+    if (latency.whole_ratio(load.outcome.records) or 0) > _WHOLE_RATIO:
+        found.append("responses came whole: the server, or something between it and the client, buffers them")
     return found
+
+
+def _refused(keys: tuple[str, ...]) -> str:
+    said = f"the server refuses {', '.join(keys)}: the load was sent without"
+    return f"{said}, so answers end where the model ends them" if "ignore_eos" in keys else said
 
 
 def failures(records: Records) -> dict[str, Row]:
@@ -156,6 +177,7 @@ def _steady(records: Records, steady: Steady, zero_ns: int | None, batch: int | 
         "start_s": (steady.start_ns - zero_ns) / 1e9,
         "end_s": (steady.end_ns - zero_ns) / 1e9,
         "share": steady.share_ratio,
+        "judged": steady.judged,
         "achieved_batch": found["concurrency"] if batch is not None else None,
         **{name: found[name] for name in _RATES},
         **_latencies(latency.samples(records, (steady.start_ns, steady.end_ns)), {name: name for name in _STEADY}),

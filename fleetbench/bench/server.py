@@ -23,6 +23,10 @@ class Server:
     def __init__(self, target: Target, headers: Mapping[str, str], *, timeout_s: float) -> None:
         self._target = target
         self._headers = dict(headers)
+        self._prefix = ""
+        if target.proxy and not target.tls:  # there is no tunnel: the proxy is told whom to ask
+            self._prefix = f"http://{target.authority}"
+            self._headers |= _proxy_headers(target)
         self._timeout_s = min(timeout_s, _TIMEOUT_S)
 
     def model(self) -> str | None:
@@ -31,9 +35,10 @@ class Server:
         try:
             entries = json.loads(found or b"{}")["data"]
             name = entries[0]["id"]
-        except (ValueError, LookupError, TypeError, RecursionError):
+            name.encode()  # what is no UTF-8 cannot be asked for
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return None
-        return name if isinstance(name, str) else None
+        return str(name)
 
     def metrics(self) -> list[tuple[str, float]]:
         """Its metrics under canonical names; none where it has none."""
@@ -48,7 +53,7 @@ class Server:
     def _get(self, path: str) -> bytes | None:
         connection = self._connection()
         try:
-            connection.request("GET", path, headers=self._headers)
+            connection.request("GET", self._prefix + path, headers=self._headers)
             answer = connection.getresponse()
             body = answer.read(_ANSWER_MAX_BYTES)
         except (OSError, http.client.HTTPException, ValueError):
@@ -68,9 +73,12 @@ class Server:
             context.verify_mode = ssl.CERT_NONE
         connection = http.client.HTTPSConnection(host, port, timeout=self._timeout_s, context=context)
         if target.proxy:
-            auth = {"Proxy-Authorization": target.proxy_auth} if target.proxy_auth else {}
-            connection.set_tunnel(target.host, target.port, headers=auth)
+            connection.set_tunnel(target.host, target.port, headers=_proxy_headers(target))
         return connection
+
+
+def _proxy_headers(target: Target) -> dict[str, str]:
+    return {} if target.proxy_auth is None else {"Proxy-Authorization": target.proxy_auth}
 
 
 def _root(path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +20,8 @@ from fleetbench_collectors.load.workload import Replay
 TEMPLATE_TOK = 32
 """A chat template's own tokens, which all prompts begin with, where the probes did not tell how many."""
 BLOCK_TOK = 16
-"""A prefix cache holds whole blocks of a prompt (vLLM's default): tokens shared by all may bring so many more."""
+"""A prefix cache holds whole blocks of a prompt (vLLM's default): tokens shared by all may bring so many more. One that
+goes by single tokens has those that all texts begin with: BOS, the first word, the first digits of its number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,11 +99,9 @@ def _terms(load: Load) -> Terms:
     plan = None if load.probed is None else load.probed.calibration
     if load.asked.endpoint == "chat":
         shared_tok += TEMPLATE_TOK if plan is None else plan.overhead_tok
-    if shared_tok:
-        shared_tok += BLOCK_TOK
-    return Terms(strict=False, calibrated=plan is not None and plan.verified, shared_tok=max(shared_tok, 1))
+    return Terms(strict=False, calibrated=load.calibrated, shared_tok=shared_tok + BLOCK_TOK)
 
 
 def _cached(metrics: list[tuple[str, float]]) -> CacheCounts | None:
     hits = prometheus.total(metrics, prometheus.CACHED)
-    return None if hits is None else CacheCounts(hits_tok=int(hits))
+    return None if hits is None or not math.isfinite(hits) else CacheCounts(hits_tok=int(hits))

@@ -2,91 +2,32 @@
 
 from __future__ import annotations
 
-import json
-import math
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
+from click.core import ParameterSource
 
 from fleetbench.cli.grouped import Grouped, under
 from fleetbench.cli.options import FORMATS, Folder
+from fleetbench.cli.values import Parsed, body, burstiness, header, lengths, name, positive, ramp, stages
 
 if TYPE_CHECKING:
     from fleetbench.bench.asked import Asked
+    from fleetbench_collectors.load.arrivals import Segment
 
 Value = TypeVar("Value")
 
 DEFAULT_SECONDS = 30.0
+_SEED_MAX = 2**63 - 1
 IN_FLIGHT_MAX = 4_096
 """Requests in flight of an open loop, unless --max-in-flight says otherwise."""
 
 
-class Parsed(click.ParamType[Any]):
-    """Text that a function turns into a value; its ValueError is what the user sees."""
-
-    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
-        self.name = name
-        self._parse = parse
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not isinstance(value, str):
-            return value
-        try:
-            return self._parse(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-def _lengths(text: str) -> Any:
-    from fleetbench_collectors.load import lengths
-
-    return lengths.parse(text)
-
-
-def _stages(text: str) -> Any:
-    from fleetbench_collectors.load import arrivals
-
-    return arrivals.parse_stages(text)
-
-
-def _ramp(text: str) -> Any:
-    from fleetbench_collectors.load import arrivals
-
-    return arrivals.parse_ramp(text)
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{text} is not a number above 0")
-    return value
-
-
-def _header(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not colon or not name.strip():
-        raise ValueError(f"a header is 'NAME: VALUE', not {text!r}")
-    return name.strip(), value.strip()
-
-
-def _body(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{text!r} is no JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"a JSON object is needed, not {text!r}")  # noqa: TRY004 - of an option's text
-    return value
-
-
-LENGTHS = Parsed("lengths", _lengths)
-SECONDS = Parsed("seconds", _positive)
+LENGTHS = Parsed("lengths", lengths)
+SECONDS = Parsed("seconds", positive)
 COUNT = click.IntRange(1, 100_000_000)
 PROCESSES = ("constant", "poisson", "gamma")
 ENDPOINTS = ("completions", "chat")
@@ -98,19 +39,19 @@ load, asks, client, gives = under("The load"), under("What is asked"), under("Th
 @click.command(cls=Grouped)
 @click.argument("url", metavar="URL")
 @load("--batch", type=COUNT, metavar="N", help="Requests held in flight (closed loop).  [default: 1]")
-@load("--rate", type=Parsed("rate", _positive), metavar="R", help="Requests started per second (open loop).")
-@load("--ramp", type=Parsed("ramp", _ramp), metavar="A..BxS", help="A rate that goes from A to B in S seconds.")
+@load("--rate", type=Parsed("rate", positive), metavar="R", help="Requests started per second (open loop).")
+@load("--ramp", type=Parsed("ramp", ramp), metavar="A..BxS", help="A rate from A to B in S seconds; B from then on.")
 @load(
-    "--stages", type=Parsed("stages", _stages), metavar="RxS,...", help="A rate of R for S seconds, one after another."
+    "--stages", type=Parsed("stages", stages), metavar="RxS,...", help="A rate of R for S seconds, one after another."
 )
 @load("--trace", type=FILE, metavar="FILE", help="Replay a trace: Mooncake JSONL, BurstGPT CSV.")
-@load("--speed", type=Parsed("speed", _positive), metavar="X", help="Replay the trace X times as fast.")
+@load("--speed", type=Parsed("speed", positive), metavar="X", help="Replay the trace X times as fast.")
 @load(
     "--arrivals", type=click.Choice(PROCESSES), metavar="KIND", help="constant, poisson or gamma.  [default: poisson]"
 )
 @load(
     "--burstiness",
-    type=Parsed("burstiness", _positive),
+    type=Parsed("burstiness", burstiness),
     metavar="X",
     help="Of gamma arrivals; below 1 they come in bursts.",
 )
@@ -124,13 +65,12 @@ load, asks, client, gives = under("The load"), under("What is asked"), under("Th
     metavar="N",
     help="Requests before, kept apart.  [default: 0]",
 )
-@asks("--model", metavar="NAME", help="Model to ask for.  [default: the server's first]")
+@asks("--model", type=Parsed("name", name), metavar="NAME", help="Model to ask for.  [default: the server's first]")
 @asks(
     "--endpoint",
     type=click.Choice(ENDPOINTS),
-    default=ENDPOINTS[0],
     metavar="KIND",
-    help="completions or chat.  [default: completions]",
+    help="completions or chat.  [default: as the URL ends, else completions]",
 )
 @asks("--context", type=LENGTHS, default="128", metavar="LEN", help="Prompt tokens.  [default: 128]")
 @asks("--output", type=LENGTHS, default="128", metavar="LEN", help="Output tokens.  [default: 128]")
@@ -149,8 +89,14 @@ load, asks, client, gives = under("The load"), under("What is asked"), under("Th
 )
 @asks("--prompts", type=FILE, metavar="FILE", help="Take prompts from ShareGPT JSON, JSONL or lines of text.")
 @asks("--unique", is_flag=True, help="Put a line of its own before each prompt of the file.")
-@asks("--seed", type=int, default=0, metavar="N", help="Of prompts, lengths, arrivals and sampling.  [default: 0]")
-@asks("--body", type=Parsed("body", _body), metavar="JSON", help="Keys to add to each request; null removes one.")
+@asks(
+    "--seed",
+    type=click.IntRange(-_SEED_MAX, _SEED_MAX),
+    default=0,
+    metavar="N",
+    help="Of prompts, lengths, arrivals and sampling.  [default: 0]",
+)
+@asks("--body", type=Parsed("body", body), metavar="JSON", help="Keys to add to each request; null removes one.")
 @client(
     "--processes",
     type=click.IntRange(1, 256),
@@ -169,7 +115,7 @@ load, asks, client, gives = under("The load"), under("What is asked"), under("Th
 @client(
     "--header",
     multiple=True,
-    type=Parsed("header", _header),
+    type=Parsed("header", header),
     metavar="'NAME: VALUE'",
     help="Send a header along; as often as needed.",
 )
@@ -177,7 +123,12 @@ load, asks, client, gives = under("The load"), under("What is asked"), under("Th
 @client("--proxy", metavar="URL", help="Go through an HTTP proxy.")
 @client("--ca", type=FILE, metavar="FILE", help="Trust these certificates instead of the system's.")
 @client("--insecure", is_flag=True, help="Trust any certificate.")
-@gives("--slo", multiple=True, metavar="NAME:MS,...", help="Count the requests that meet all of ttft, itl, tpot, e2e.")
+@gives(
+    "--slo",
+    multiple=True,
+    metavar="NAME:MS,...",
+    help="Count the requests that meet all of ttft, itl (its p99), tpot, e2e.",
+)
 @gives("--warehouse", type=Folder(), metavar="DIR", help="Keep the result there, beside those of runs.")
 @gives(
     "--out",
@@ -205,7 +156,7 @@ def bench(url: str, form: str, warehouse: Path | None, out: Path | None, process
         --context 1024 --output 128 --slo ttft:500,itl:50
 
     Every figure comes with a verdict: whether the client kept up, the lengths were as asked, and no cache helped.
-    Ctrl-C ends the load, and reports what was done.
+    Ctrl-C ends the load, and reports what was done. Exit codes: 0 valid, 1 not valid, 2 wrong input, 3 interrupted.
     """  # noqa: D301 - click looks for the backspace itself
     asked = _asked(url, processes, options)
     # Until its own handlers are there: an interrupt in the middle of an import may come out as any other error.
@@ -225,7 +176,7 @@ def _asked(url: str, processes: int, given: Mapping[str, Any]) -> Asked:
     batch = (given["batch"] or 1) if arrivals is None else None
     requests, seconds = given["requests"], given["seconds"]
     if requests is None and seconds is None and given["trace"] is None:
-        seconds = DEFAULT_SECONDS
+        seconds = DEFAULT_SECONDS if given["ramp"] is None else given["ramp"].segments[0].seconds
     _check(given, batch=batch, processes=processes)
     try:
         target = Target.parse(
@@ -240,7 +191,7 @@ def _asked(url: str, processes: int, given: Mapping[str, Any]) -> Asked:
     return Asked(
         url=url,
         target=target,
-        endpoint=given["endpoint"],
+        endpoint=_endpoint(given["endpoint"], target.path),
         model=given["model"],
         batch=batch,
         arrivals=arrivals,
@@ -263,6 +214,21 @@ def _asked(url: str, processes: int, given: Mapping[str, Any]) -> Asked:
         body=given["body"] or {},
         kernel=given["stamp"] == "auto",
     )
+
+
+def _typed(name: str) -> bool:
+    """Whether the option was given, and is no default."""
+    context = click.get_current_context(silent=True)
+    return context is not None and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def _endpoint(asked: str | None, path: str) -> Any:
+    """The endpoint that was asked for, or that the URL ends in."""
+    ends = {name: f"/{kind}" for name, kind in (("chat", "chat/completions"), ("completions", "completions"))}
+    found = next((name for name, end in ends.items() if path.endswith(end)), None)
+    if asked is not None and found is not None and asked != found:
+        raise click.UsageError(f"--endpoint {asked} is not what the URL ends in: give its base, http://HOST:PORT.")
+    return asked or found or ENDPOINTS[0]
 
 
 def _targets(texts: tuple[str, ...]) -> str | None:
@@ -299,9 +265,17 @@ def _arrivals(given: Mapping[str, Any]) -> tuple[Any, str | None]:
         profile = steady(given["rate"]) if kind == "rate" else given[kind]
     except ValueError as error:
         raise click.UsageError(f"--rate: {error}.") from error
-    shown = f"rate {given['rate']:g}/s" if kind == "rate" else kind
+    rates = ", ".join(_rates(segment) for segment in profile.segments)
+    shown = f"rate {rates}" if kind == "rate" else f"{kind} {rates}"
     loop = OpenLoop(profile=profile, process=cast("Any", process), burstiness=given["burstiness"] or 1.0)
     return loop, f"{shown} {process}"
+
+
+def _rates(segment: Segment) -> str:
+    """A part of an open loop's profile in words."""
+    low, high = segment.start_per_s, segment.end_per_s
+    rate = f"{low:g}/s" if low == high else f"{low:g}..{high:g}/s"
+    return rate if segment.seconds is None else f"{rate} for {segment.seconds:g} s"
 
 
 def _check(given: Mapping[str, Any], *, batch: int | None, processes: int) -> None:
@@ -312,6 +286,11 @@ def _check(given: Mapping[str, Any], *, batch: int | None, processes: int) -> No
         (given["max_in_flight"] and batch, "--max-in-flight goes with --rate, --ramp, --stages or --trace."),
         (given["prompts"] and given["trace"], "--prompts and --trace exclude each other."),
         (given["shared_prefix"] and given["prompts"], "--shared-prefix and --prompts exclude each other."),
+        (given["prompts"] and _typed("context"), "--prompts have their own lengths: leave --context out."),
+        (
+            given["trace"] and (_typed("context") or _typed("output")),
+            "a trace says the lengths: leave --context and --output out.",
+        ),
         (given["shared_prefix"] and given["trace"], "--shared-prefix and --trace exclude each other."),
         (given["shared_prefix"] >= given["context"].shortest, "--shared-prefix must be shorter than --context."),
         (

@@ -205,7 +205,7 @@ def picture(asked: Asked, figures: Figures, *, said: str, signs: Signs) -> Text:
     _bar(text, asked, figures, said, signs)
     _line(text, "requests", f"{figures.done:,}", "" if asked.total is None else f"of {asked.total:,}")
     _line(text, "in flight", f"{figures.in_flight:,}", "" if asked.batch is None else f"of {asked.batch:,}")
-    _line(text, "arrivals/s", _whole(now), sparkline(figures.per_s, signs.levels), "cyan")
+    _line(text, "chunks/s", _whole(now), sparkline(figures.per_s, signs.levels), "cyan")
     _line(text, "tok/s", _whole(figures.tok_s), "of completed requests")
     _line(text, "TTFT ms", shown(figures.ttft_ms), f"p50, {shown(figures.ttft_high_ms)} {high}")
     _line(text, "TPOT ms", shown(figures.tpot_ms), f"p50, last {figures.recent:,} requests")

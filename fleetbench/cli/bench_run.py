@@ -12,12 +12,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fleetbench.bench.asked import Asked
 from fleetbench.bench.run import Load, View, send
-from fleetbench.errors import InputError
+from fleetbench.errors import InputError, UnusableEnvironmentError
 from fleetbench_collectors.load.crew import Crew
+
+if TYPE_CHECKING:
+    from fleetbench.bench.verdict import Judged
 
 OK, FAILED, INTERRUPTED = 0, 1, 3
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -25,14 +28,25 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 def bench(asked: Asked, *, form: str, warehouse: Path | None, out: Path | None) -> int:
     """Sends the load, prints the result, keeps it where it was asked for; the exit code."""
+    if out is not None:
+        _check_out(out)
     with _stoppable() as stopping:
-        with Crew(asked.processes) as crew, _view(asked) as view:
+        with _crew(asked.processes) as crew, _view(asked) as view:
             stopping.attend(crew, view)
             try:
                 load = send(asked, crew, view=view, stopped=stopping.stopped)
             except (OSError, ValueError) as error:
                 raise InputError((str(error),)) from error
         return _report(load, interrupted=stopping.stopped(), form=form, warehouse=warehouse, out=out)
+
+
+def _crew(processes: int) -> Crew:
+    try:
+        return Crew(processes)
+    except OSError as error:
+        raise UnusableEnvironmentError(
+            f"the client's processes cannot be started: {error.strerror or error}"
+        ) from error
 
 
 class _Stopping:
@@ -99,22 +113,41 @@ def _report(load: Load, *, interrupted: bool, form: str, warehouse: Path | None,
     from fleetbench.bench.verdict import judged
 
     found = judged(load, interrupted=interrupted)
-    if form == "json":
-        print(json.dumps(found.row, indent=2, allow_nan=False))
-    else:
-        from fleetbench.cli.output import show_bench
-
-        show_bench(found.row, form)
-    sys.stdout.flush()  # the result comes before what may be wrong with keeping it
-    if out is not None:
-        _write(out, found.row)
-    if warehouse is not None:
-        from fleetbench.bench.keep import keep
-
-        keep(found, warehouse)
+    try:
+        # The result comes before what may be wrong with keeping it, and is kept where nobody reads it.
+        _show(found.row, form)
+    finally:
+        _keep(found, out=out, warehouse=warehouse)
     if interrupted:
         return INTERRUPTED
     return OK if found.row["valid"] else FAILED
+
+
+def _show(row: dict[str, Any], form: str) -> None:
+    if form == "json":
+        print(json.dumps(row, indent=2, allow_nan=False))
+    else:
+        from fleetbench.cli.output import show_bench
+
+        show_bench(row, form)
+    sys.stdout.flush()
+
+
+def _keep(found: Judged, *, out: Path | None, warehouse: Path | None) -> None:
+    if out is not None:
+        _write(out, found.row)
+        print(f"written to {out}", file=sys.stderr)
+    if warehouse is not None:
+        from fleetbench.bench.keep import keep
+
+        run_id = keep(found, warehouse)
+        print(f"kept as run {run_id}: fleetbench compare {run_id} --warehouse {warehouse}", file=sys.stderr)
+
+
+def _check_out(out: Path) -> None:
+    """Refuses a file that cannot be, before anything is sent."""
+    if not out.parent.is_dir():
+        raise InputError((f"{out} cannot be written: there is no folder {out.parent}",))
 
 
 def _write(out: Path, row: dict[str, Any]) -> None:

@@ -14,13 +14,17 @@ BOS_TOK = 1
 MERGED_RATIO = 0.01
 """Chunks that may share a stamp with one before them: more of them move a 99th percentile."""
 MERGED_CHUNKS = 10
+FIRST_MERGED_RATIO = 0.05
+"""Requests whose first chunk may do so, where the client was late: it moves the time to first token of a few only.
+They may be far fewer than 1 % of all chunks."""
 LAG_SAMPLES = 100
 """Fewer say nothing of a 99th percentile: a machine that hesitated once is no client that cannot keep up."""
 GAP_HALF_RATIO = 0.5
-"""Of the median gap, with kernel stamps: a client later than that meets the next chunk of a stream, whose stamp then
-stands for both. Below it, chunks that come together were sent together. Being late alone moves no stamp."""
+"""Of the median gap between chunks, with kernel stamps: a client later than that meets the next chunk of a stream,
+whose stamp then stands for both. Below it, chunks that come together were sent together. Being late alone moves no
+stamp."""
 GAP_USER_RATIO = 0.10
-"""Of the median gap, with user stamps: the lag is part of every number."""
+"""Of the median gap between arrivals, with user stamps: the lag is part of every number."""
 TTFT_LAG_RATIO = 0.05
 """Of the median time to first token, in place of either where streams have no gaps."""
 WAKE_MS = 0.1
@@ -108,7 +112,7 @@ def judge(counts: Counts, client: Client | None = None, terms: Terms = FLEET) ->
     """Valid only if every request did what was asked without a cache's help, and the client could see it."""
     reasons = [*_failed(counts), *_lengths(counts, terms), *_cached(counts, client, terms)]
     if client is not None:
-        rules = (_client_bound, _off_schedule, _clock, _steady)
+        rules = (_client_bound, _first_chunks, _off_schedule, _clock, _steady)
         reasons += [reason for rule in rules for reason in rule(client)]
     wrong = [reason.sentence for reason in reasons if reason.kind is not Kind.UNVERIFIED]
     return Validity(
@@ -173,17 +177,40 @@ def _client_bound(client: Client) -> Iterator[Reason]:
     )
     limit_ms, pace = WAKE_MS, "responses come whole"
     if client.gap_p50_ms is not None:
-        limit_ms = (GAP_USER_RATIO if user else GAP_HALF_RATIO) * client.gap_p50_ms
-        pace = f"chunks come every {client.gap_p50_ms:.3g} ms"
+        gap_ms = client.gap_p50_ms if user else _chunk_gap_ms(client, client.gap_p50_ms)
+        limit_ms = (GAP_USER_RATIO if user else GAP_HALF_RATIO) * gap_ms
+        pace = f"chunks come every {gap_ms:.3g} ms"
     elif client.ttft_p50_ms is not None:
         limit_ms, pace = TTFT_LAG_RATIO * client.ttft_p50_ms, f"the first token takes {client.ttft_p50_ms:.3g} ms"
     if cpu_ratio > SATURATED_RATIO and (lag_ms > SATURATED_LAG_MS or merged):
         pace += f", with {100 * cpu_ratio:.0f} % of a core in use"
     elif lag_ms <= max(limit_ms, WAKE_MS) or not (user or merged):
         return
-    remedy = f"give it more cores (--processes {2 * max(client.processes, 1)}) or fewer streams"
-    said = f"the client read {lag_ms:.3g} ms late (p99) where {pace}: {remedy}"
+    said = f"the client read {lag_ms:.3g} ms late (p99) where {pace}: {_relief(client)}"
     yield Reason(kind=Kind.CLIENT_BOUND, sentence=said)
+
+
+def _first_chunks(client: Client) -> Iterator[Reason]:
+    """First chunks read together with the next, so late that it was the client who let them wait."""
+    if client.gap_p50_ms is None or client.first_lag_us is None or client.lag_n < LAG_SAMPLES:
+        return
+    hidden_ratio, lag_ms = client.first_merged_ratio or 0, client.first_lag_us / 1e3
+    gap_ms = _chunk_gap_ms(client, client.gap_p50_ms)
+    few = hidden_ratio <= FIRST_MERGED_RATIO or client.merged_chunks < MERGED_CHUNKS
+    if few or lag_ms <= max(GAP_HALF_RATIO * gap_ms, WAKE_MS):
+        return
+    said = f"the first chunk of {100 * hidden_ratio:.0f} % of the requests was read with the next, {lag_ms:.3g} ms late"
+    said = f"{said}, where chunks come every {gap_ms:.3g} ms: {_relief(client)}"
+    yield Reason(kind=Kind.CLIENT_BOUND, sentence=said)
+
+
+def _chunk_gap_ms(client: Client, gap_ms: float) -> float:
+    """Between chunks as they were sent: a late client merges some, and so widens the gap between arrivals."""
+    return gap_ms * (1 - (client.merged_ratio or 0))
+
+
+def _relief(client: Client) -> str:
+    return f"give it more cores (--processes {2 * max(client.processes, 1)}) or fewer streams"
 
 
 def _off_schedule(client: Client) -> Iterator[Reason]:
@@ -194,13 +221,18 @@ def _off_schedule(client: Client) -> Iterator[Reason]:
             QUEUE_TTFT_RATIO * (client.ttft_p50_ms or 0),
         )
         if client.schedule_lag_p99_ms > max(limits):
-            late = f"requests started {client.schedule_lag_p99_ms:.3g} ms after their time (p99)"
-            said = f"{late}, {max(limits):.3g} ms may pass: use more processes or a lower rate"
+            late = f"requests started {_digits(client.schedule_lag_p99_ms)} ms after their time (p99)"
+            remedy = "use more processes, a lower rate or a larger --max-in-flight"
+            said = f"{late}, {max(limits):.3g} ms may pass: {remedy}"
             yield Reason(kind=Kind.OFF_SCHEDULE, sentence=said)
     asked, achieved = client.asked_batch, client.achieved_batch
     if client.steady_judged and asked is not None and achieved is not None and achieved < BATCH_RATIO * asked:
         said = f"{achieved:.1f} requests were in flight on average, asked: {asked}"
         yield Reason(kind=Kind.OFF_SCHEDULE, sentence=f"{said}: use more processes or fewer streams")
+
+
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004 - three digits either way
 
 
 def _clock(client: Client) -> Iterator[Reason]:

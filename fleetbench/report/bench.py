@@ -195,7 +195,7 @@ def _goodput(found: Found) -> str:
 def _rates(found: Found) -> Table:
     table = _columns("", {"output tok/s": 13, "total tok/s": 13, "requests/s": 12, "seconds": 9})
     table.add_row("whole run", *(_figure(found[name]) for name in (*_RATES, "duration_s")))
-    if steady := found["steady"]:
+    if steady := _window(found):
         start_s, end_s = steady["start_s"], steady["end_s"]
         label = f"steady, {_figure(start_s)} to {_figure(end_s)} s"
         table.add_row(label, *(_figure(steady[name]) for name in _RATES), _figure(end_s - start_s))
@@ -215,6 +215,12 @@ def _latencies(found: Found) -> Table:
     return table
 
 
+def _window(found: Found) -> Mapping[str, Any] | None:
+    """The steady window; a run that is too short to be judged has none to show."""
+    steady: Mapping[str, Any] | None = found["steady"]
+    return steady if steady and steady.get("judged", True) else None
+
+
 def _few(stats: Mapping[str, Any]) -> bool:
     return stats["p99"] is not None and stats["n"] < P99_SAMPLES
 
@@ -223,7 +229,7 @@ def _sections(found: Found) -> list[tuple[str, list[tuple[str, Mapping[str, Any]
     """The latencies of the whole run, and of its steady window if there is one."""
     named = CLOSED | OPEN if _is_open(found) else CLOSED
     sections = [("all completed requests", [(label, found[f"{name}_ms"]) for name, label in named.items()])]
-    if steady := found["steady"]:
+    if steady := _window(found):
         rows = [(label, steady[f"{name}_ms"]) for name, label in CLOSED.items()]
         sections.append((f"steady, {_percent(steady['share'])} of the run", rows))
     return sections

@@ -111,7 +111,7 @@ def _titled(what: str, row: Row) -> tuple[str, tuple[str, ...]]:
 
 def model_name(row: Mapping[str, object]) -> str:
     """The model with what changes its meaning: random weights, and over how many devices it is spread."""
-    parallel = ", ".join(f"{name} {row[name]}" for name in ("tp", "pp", "dp") if row[name] != 1)
+    parallel = ", ".join(f"{name} {row[name]}" for name in ("tp", "pp", "dp") if row[name] not in (1, None))
     return f"{row['model']}{' (random weights)' if row['random_weights'] else ''}" + (
         f", {parallel}" if parallel else ""
     )

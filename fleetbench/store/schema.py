@@ -25,9 +25,9 @@ RECIPE_AXES = (
     field("engine_version", pa.string(), "as it was found at planning", required=True),
     field("hardware", pa.string(), "local, or the node tag", required=True),
     field("gpus", pa.int32(), "0 where the engine runs on the CPU, NULL where nobody knows", unit="count"),
-    field("tp", pa.int32(), "tensor-parallel degree", unit="count", required=True),
-    field("pp", pa.int32(), "pipeline-parallel degree", unit="count", required=True),
-    field("dp", pa.int32(), "data-parallel degree", unit="count", required=True),
+    field("tp", pa.int32(), "tensor-parallel degree, NULL where nobody knows", unit="count"),
+    field("pp", pa.int32(), "pipeline-parallel degree, NULL where nobody knows", unit="count"),
+    field("dp", pa.int32(), "data-parallel degree, NULL where nobody knows", unit="count"),
 )
 
 RUNS = pa.schema(

@@ -10,6 +10,7 @@ from fleetbench_collectors.load import calibrate
 from fleetbench_collectors.load.lengths import parse
 from fleetbench_collectors.load.workload import Ids, Words
 from tests.benching.ask import asked, never
+from tests.benching.strict import strict
 from tests.truth.run import serve
 
 
@@ -81,3 +82,40 @@ def test_whoever_stops_it_is_heard_while_a_probe_waits() -> None:
         load = asked("http://{}:{}".format(*listener.getsockname())).workload("m", Ids(ids=range(1)))
         found = probe(load, words=(), ids=None, stopped=lambda: True)
     assert (found.requests, found.failure) == (1, "stopped")
+
+
+LEFT_OUT = ("cache_prompt", "ignore_eos", "seed", "stream_options")
+
+
+@pytest.mark.parametrize(
+    ("refused", "status", "without", "attempts"),
+    [
+        ({"cache_prompt"}, 400, LEFT_OUT[:1], 2),
+        ({"cache_prompt", "seed"}, 422, LEFT_OUT[:3], 3),
+        ({"stream_options"}, 400, LEFT_OUT, 4),
+    ],
+)
+def test_keys_that_the_server_refuses_are_left_out_and_each_attempt_is_a_probe(
+    refused: set[str], status: int, without: tuple[str, ...], attempts: int
+) -> None:
+    with strict(refused, status=status) as (url, seen):
+        found = probed(url)
+    assert (found.refused, found.failure, found.requests) == (without, None, len(seen))
+    assert [bool(keys & refused) for keys in seen[:attempts]] == [True] * (attempts - 1) + [False]
+    assert not any(keys & set(without) for keys in seen[attempts:])
+
+
+def test_a_server_that_refuses_whatever_is_sent_is_quoted_on_the_request_as_it_was_meant() -> None:
+    with strict({"model"}) as (url, seen):
+        found = probed(url)
+    assert (found.refused, found.requests, len(seen)) == ((), 4, 4)
+    assert found.failure is not None
+    assert "HTTP 400" in found.failure
+
+
+def test_a_key_that_the_user_gave_is_never_left_out() -> None:
+    with strict({"cache_prompt"}) as (url, seen):
+        found = probed(url, body={"cache_prompt": True, "ignore_eos": None})
+    assert found.failure is not None
+    assert all("cache_prompt" in keys and "ignore_eos" not in keys for keys in seen)
+    assert [keys >= {"seed"} for keys in seen] == [True, False, False]

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from fleetbench.bench.result import LATENCIES
 from fleetbench.bench.verdict import judged
+from fleetbench_collectors.load.arrivals import ramp
 from fleetbench_collectors.load.target import Target
-from fleetbench_collectors.load.workload import File
+from fleetbench_collectors.load.workload import File, OpenLoop
 from tests.benching.ask import asked, loaded, row, sent
 from tests.truth.run import serve
 
@@ -88,3 +90,33 @@ def test_no_figure_is_earlier_than_what_the_server_logged(truth: list[str]) -> N
     assert (found["ttft_ms"]["n"], found["e2e_ms"]["n"], found["tpot_ms"]["n"]) == (12, 12, 12)
     assert {each.prompt_tok for each in log} == {32}
     assert found["prompt_tok"] == {"mean": 32.0, "min": 32, "max": 32}
+
+
+def test_what_was_asked_for_stands_in_the_result_but_no_secret() -> None:
+    loop = OpenLoop(profile=ramp(1, 9, 60), process="gamma", burstiness=0.5)
+    changes: dict[str, Any] = {"batch": None, "arrivals": loop, "body": {"top_k": 1}, "headers": {"X-Key": "secret"}}
+    found = result([row(0)], api_key="secret", seconds=90.0, slo="ttft:5", **changes)
+    asks = found["asked"]
+    assert (asks["arrivals"], asks["burstiness"], asks["max_in_flight"]) == ("gamma", 0.5, 64)
+    assert asks["profile"][0] == {"seconds": 60, "start_per_s": 1, "end_per_s": 9}
+    assert (asks["requests"], asks["seconds"], asks["body"], asks["slo"]) == (6, 90.0, {"top_k": 1}, "ttft:5")
+    assert "secret" not in str(found)
+    assert found["started_at"].endswith("+00:00")
+
+
+def test_an_interrupted_load_says_whose_tokens_its_rates_lack() -> None:
+    rows = [*(row(number) for number in range(6)), row(6, "cancelled")]
+    (said,) = result(rows, interrupted=True)["warnings"]
+    assert said.startswith("1 requests were cut off, and no figure of the whole load has their tokens")
+    assert result(rows[:6], interrupted=True)["warnings"] == []
+
+
+def test_what_the_server_refused_is_a_warning_that_says_what_follows(truth: list[str]) -> None:
+    with serve(truth) as server:
+        load = sent(asked(server.url))
+    assert load.probed is not None
+    for refused, follows in ((("cache_prompt",), False), (("cache_prompt", "ignore_eos", "seed"), True)):
+        row_ = judged(replace(load, probed=replace(load.probed, refused=refused)), interrupted=False).row
+        (said,) = [sentence for sentence in row_["warnings"] if "refuses" in sentence]
+        assert said.startswith(f"the server refuses {', '.join(refused)}")
+        assert ("answers end where the model ends them" in said) is follows

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import socket
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fleetbench.bench.run import send
+from fleetbench.bench.run import reached, send
 from fleetbench_collectors.load.crew import Crew
-from fleetbench_collectors.load.target import Target
+from fleetbench_collectors.load.target import Address, Target
 from fleetbench_collectors.load.workload import File
 from tests.benching.ask import asked, sent
+from tests.benching.strict import strict
 from tests.truth.run import serve
 
 
@@ -64,7 +66,12 @@ def test_the_load_begins_after_its_clock(truth: list[str]) -> None:
 
 def test_whoever_stops_it_is_heard_while_a_name_server_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     answered = threading.Event()
-    monkeypatch.setattr(Target, "resolve", lambda _: answered.wait())
+
+    def silent(_: Target) -> list[Address]:
+        answered.wait()
+        return []
+
+    monkeypatch.setattr(Target, "addresses", silent)
     with pytest.raises(KeyboardInterrupt):
         sent(asked("http://somewhere:80"), stopped=lambda: True)
     answered.set()
@@ -73,3 +80,37 @@ def test_whoever_stops_it_is_heard_while_a_name_server_is_silent(monkeypatch: py
 def test_a_host_that_nobody_knows_is_refused_before_anything_is_sent() -> None:
     with pytest.raises(ValueError, match=r"nowhere\.invalid is not known"):
         sent(asked("http://nowhere.invalid:80"))
+
+
+def test_the_load_is_sent_without_the_keys_that_the_server_refuses() -> None:
+    with strict({"cache_prompt"}) as (url, seen):
+        load = sent(asked(url))
+    assert load.workload.body == {"cache_prompt": None}
+    assert load.outcome.records.errors == {}
+    assert len(seen) == load.probes + 6
+
+
+def test_a_load_goes_to_the_first_address_of_a_name_that_somebody_listens_at(
+    truth: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve(truth) as server, socket.create_server(("127.0.0.1", 0)) as listener:
+        closed, listens = listener.getsockname(), server.address
+        listener.close()
+        monkeypatch.setattr(Target, "addresses", lambda _: [(socket.AF_INET, closed), (socket.AF_INET, listens)])
+        load = sent(asked(server.url))
+    assert load.workload.target.address == (socket.AF_INET, listens)
+    assert load.outcome.records.errors == {}
+
+
+def test_addresses_that_all_refuse_leave_the_reason_to_the_requests() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        closed = (int(socket.AF_INET), listener.getsockname())
+    target = Target.parse("http://localhost:1")
+    assert reached(target, [closed, closed]) == target
+
+
+def test_the_servers_metrics_are_stamped_on_both_sides_of_the_load(truth: list[str]) -> None:
+    with serve(truth) as server:
+        load = sent(asked(server.url))
+    starts = load.outcome.records.numbers["start_ns"]
+    assert load.clock.mono_ns <= load.before_ns <= min(starts) <= max(starts) <= load.after_ns

@@ -65,6 +65,16 @@ def test_the_path_before_v1_and_the_headers_go_along() -> None:
     assert b"Authorization: Bearer k\r\n" in seen[0]
 
 
+def test_a_proxy_is_told_whom_to_ask_and_who_asks() -> None:
+    with answering(page(b'{"data": [{"id": "m"}]}')) as (url, seen):
+        proxy = url.replace("//", "//user:word@")
+        asked = Server(Target.parse("http://model.example:8000/base", proxy=proxy), {}, timeout_s=20.0)
+        assert asked.model() == "m"
+    head = seen[0].split(b"\r\n")
+    assert head[0] == b"GET http://model.example:8000/base/v1/models HTTP/1.1"
+    assert {b"Host: model.example:8000", b"Proxy-Authorization: Basic dXNlcjp3b3Jk"} <= set(head)
+
+
 @pytest.mark.parametrize(
     "body",
     [b"", b"{", b"[]", b'{"data": []}', b'{"data": [{"id": 3}]}', b'{"data": {"id": "m"}}', b"[" * 100_000, b"\xff"],

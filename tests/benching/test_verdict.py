@@ -7,6 +7,7 @@ import pytest
 from fleetbench.bench.probing import Probed
 from fleetbench.bench.verdict import Judged, judged
 from fleetbench.judge.validity import Kind
+from fleetbench_collectors.load.lengths import parse
 from fleetbench_collectors.load.words import Calibration
 from fleetbench_collectors.load.workload import File, Ids
 from tests.benching.ask import asked as asks
@@ -16,12 +17,12 @@ from tests.truth.run import serve
 SIX = [row(number) for number in range(6)]
 
 
-def probed(*, verified: bool = True, overhead_tok: int = 0) -> Probed:
+def probed(*, verified: bool = True, overhead_tok: int = 0, cost_tok: int = 1, filler: str | None = None) -> Probed:
     plan = Calibration(
         overhead_tok=overhead_tok,
-        cost_tok=1,
+        cost_tok=cost_tok,
         words=(),
-        filler=None,
+        filler=filler,
         verified=verified,
         off_tok=0 if verified else None,
         probes=1,
@@ -77,6 +78,21 @@ def test_lengths_that_nobody_could_verify_are_a_warning_and_verified_ones_that_d
     assert not verdict(rows).validity.valid
 
 
+@pytest.mark.parametrize(
+    ("context", "plan", "wrong"),
+    [
+        ("16..64", {"cost_tok": 3}, False),
+        ("32", {"cost_tok": 3}, True),
+        ("16..64", {"cost_tok": 3, "filler": "."}, True),
+    ],
+)
+def test_lengths_that_dear_words_cannot_reach_are_a_warning(context: str, plan: dict[str, Any], *, wrong: bool) -> None:
+    rows = [row(number, prompt_tok=31) for number in range(6)]
+    found = verdict(rows, probed=probed(**plan), context=parse(context))
+    assert (Kind.WRONG_LENGTHS in {reason.kind for reason in found.validity.reasons}) is wrong
+    assert any("words cost 3 tokens" in sentence for sentence in found.row["warnings"]) is not wrong
+
+
 def test_the_length_of_a_files_prompts_is_nobodys_mistake() -> None:
     rows = [row(number, asked_prompt_tok=0) for number in range(6)]
     found = verdict(rows, probed=None, prompts_file=File(path="x", unique=False))
@@ -86,7 +102,7 @@ def test_the_length_of_a_files_prompts_is_nobodys_mistake() -> None:
 @pytest.mark.parametrize(
     ("changes", "most_tok"),
     [
-        ({}, 1),
+        ({}, 16),
         ({"shared_tok": 8}, 24),
         ({"endpoint": "chat", "probed": probed(overhead_tok=7)}, 23),
         ({"endpoint": "chat", "prompts_file": File(path="x", unique=True), "probed": None}, 48),

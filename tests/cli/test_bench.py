@@ -14,7 +14,8 @@ from tests.truth.run import Truth, build, serve
 
 NOTHING = {"mean": None, "p50": None, "p90": None, "p99": None, "n": 0}
 LATENCIES = ("ttft_ms", "itl_ms", "tpot_ms", "e2e_ms")
-SMALL = ("--batch", "4", "--requests", "12", "--context", "32", "--output", "6")
+SHORT = ("--batch", "4", "--requests", "12", "--output", "6")
+SMALL = (*SHORT, "--context", "32")
 TINY = Path(__file__).parents[2] / "fleetbench" / "artifact" / "tiny"
 MOONCAKE = (
     '{"timestamp": 0, "input_length": 600, "output_length": 3, "hash_ids": [1, 2]}\n'
@@ -224,10 +225,10 @@ def test_a_tokenizer_gives_ids_whose_number_the_server_counts(truth: list[str], 
 
 def test_prompts_come_from_a_file_without_probes(truth: list[str], tmp_path: Path) -> None:
     (tmp_path / "lines.txt").write_text("one two three\nfour five\n")
-    found, known = paced(truth, *SMALL, "--prompts", "lines.txt", folder=tmp_path)
+    found, known = paced(truth, *SHORT, "--prompts", "lines.txt", folder=tmp_path)
     assert (found["probes"], found["warnings"], found["calibration"]) == (0, [], None)
     assert sorted(each.prompt_tok for each in known.log) == [2] * 6 + [3] * 6
-    found, known = paced(truth, *SMALL, "--prompts", "lines.txt", "--unique", folder=tmp_path)
+    found, known = paced(truth, *SHORT, "--prompts", "lines.txt", "--unique", folder=tmp_path)
     assert min(each.prompt_tok for each in known.log) > 2
 
 

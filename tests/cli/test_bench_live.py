@@ -159,7 +159,7 @@ def test_the_picture_says_where_the_load_is_and_how_the_server_does() -> None:
         f"{'━' * 20}{'─' * 20}  50 %  0:02  0:02 left",
         "requests          50  of 100",
         "in flight         50  of 64",
-        "arrivals/s     4,000  ▄█",
+        "chunks/s       4,000  ▄█",
         "tok/s            176  of completed requests",
         "TTFT ms         50.0  p50, 50.0 largest",
         "TPOT ms         10.0  p50, last 40 requests",
@@ -169,7 +169,7 @@ def test_the_picture_says_where_the_load_is_and_how_the_server_does() -> None:
 
 def test_what_is_not_known_yet_is_a_dash() -> None:
     lines = drawn(TIMED, figures(progress(), at_s=0.1))
-    assert [line.split()[1] for line in lines if line.startswith(("arrivals", "tok/s"))] == ["—", "—"]
+    assert [line.split()[1] for line in lines if line.startswith(("chunks/s", "tok/s"))] == ["—", "—"]
     assert "None" not in "".join(lines)
     assert not any(line.startswith("failed") for line in lines)
 

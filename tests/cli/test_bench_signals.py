@@ -117,7 +117,9 @@ def test_what_was_sent_until_then_is_reported(server: Server, number: int, tmp_p
     process.send_signal(number)
     process.send_signal(number)
     found, err = ended(process)
-    assert (process.returncode, err) == (3, "")
+    assert process.returncode == 3
+    assert err.startswith("kept as run ")
+    assert len(err.splitlines()) == 1
     assert (found["interrupted"], found["completed"] + found["cancelled"]) == (True, found["requests"])
     assert found["requests"] in (0, 4)
     assert fleetbench("runs", "--warehouse", str(tmp_path / "kept"), folder=tmp_path).code == 0
@@ -214,7 +216,7 @@ def test_ctrl_c_at_a_terminal_with_the_live_view_gives_the_terminal_back(server:
 @pytest.mark.parametrize(
     ("where", "words", "code"),
     [
-        (("--out", "/proc/no such folder/x"), "/proc/no such folder/x cannot be written", 2),
+        (("--out", "/proc/self/x"), "/proc/self/x cannot be written", 2),
         (("--warehouse", "/proc/no such folder"), "the warehouse /proc/no such folder cannot be used", 4),
         (("--warehouse", "file/inside"), "the warehouse file/inside cannot be used", 4),
     ],
@@ -227,6 +229,18 @@ def test_what_cannot_be_kept_is_said_after_the_report(
     said = fleetbench("bench", server.url, *arguments, folder=tmp_path)
     assert json.loads(said.out)["completed"] == 2
     assert (said.code, words in said.err, "Traceback" in said.err) == (code, True, False)
+
+
+def test_a_file_that_cannot_be_is_refused_before_anything_is_sent(server: Server, tmp_path: Path) -> None:
+    said = fleetbench("bench", server.url, "--requests", "1", "--out", "none/x.json", folder=tmp_path)
+    assert (said.code, said.out, "there is no folder none" in said.err) == (2, "", True)
+
+
+def test_a_result_is_written_though_nobody_reads_it(server: Server, tmp_path: Path) -> None:
+    line = f'"{sys.executable}" -m fleetbench bench {server.url} --requests 2 --output 2 --out kept.json > /dev/full'
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (4, False)
+    assert json.loads((tmp_path / "kept.json").read_text())["completed"] == 2
 
 
 def test_a_warehouse_without_room_is_said_after_the_report(server: Server, tmp_path: Path) -> None:

@@ -32,6 +32,8 @@ KEPT_UP = Client(
     lag_n=1000,
     merged_ratio=0,
     merged_chunks=1000,
+    first_merged_ratio=0,
+    first_lag_us=400,
     cpu_ratio=0.2,
     step_ns=0,
     backwards=0,
@@ -127,6 +129,16 @@ def test_what_nobody_can_confirm_is_a_warning_unless_terms_are_strict(
         (replace(KEPT_UP, read_lag_p99_us=8_100, merged_ratio=0.05, merged_chunks=2), False),
         (replace(KEPT_UP, read_lag_p99_us=8_100, merged_ratio=0.05, lag_n=14), False),
         (replace(KEPT_UP, gap_p50_ms=0.003, read_lag_p99_us=900, merged_ratio=0.4, cpu_ratio=0.9), True),
+        # Chunks were sent every 10 ms, and read three at a time.
+        (replace(KEPT_UP, gap_p50_ms=30, read_lag_p99_us=9_500, merged_ratio=2 / 3), True),
+        # User stamps of bursts: the lag is small beside the gaps that it moves.
+        (replace(BY_ITSELF, gap_p50_ms=40, read_lag_p99_us=1_100, merged_ratio=3 / 4), False),
+        # Long streams, whose first chunks are few among all, and read too late.
+        (replace(KEPT_UP, merged_ratio=0.001, first_merged_ratio=0.9, first_lag_us=9_000), True),
+        (replace(KEPT_UP, merged_ratio=0.001, first_merged_ratio=0.04, first_lag_us=9_000), False),
+        (replace(KEPT_UP, merged_ratio=0.001, first_merged_ratio=0.9, first_lag_us=9_000, merged_chunks=9), False),
+        # The server sends the first two chunks together.
+        (replace(KEPT_UP, merged_ratio=0.001, first_merged_ratio=0.9, first_lag_us=900), False),
         (replace(KEPT_UP, gap_p50_ms=0.003, read_lag_p99_us=5_000, cpu_ratio=0.99), True),
         (replace(KEPT_UP, gap_p50_ms=None, read_lag_p99_us=5_000, merged_ratio=0.9), True),
         (BY_ITSELF, False),

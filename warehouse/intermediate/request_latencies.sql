@@ -30,7 +30,7 @@ SELECT
     trial_id,
     request,
     (first_token_ns - start_ns) / 1e6 AS ttft_ms,
-    CASE WHEN output_tok > 1 THEN (last_token_ns - first_token_ns) / 1e6 / (output_tok - 1) END AS tpot_ms,
+    CASE WHEN output_tok > 1 AND len(gaps_us) > 0 THEN (last_token_ns - first_token_ns) / 1e6 / (output_tok - 1) END AS tpot_ms,
     (last_token_ns - start_ns) / 1e6 AS e2e_ms,
     flatten(
         list_transform(

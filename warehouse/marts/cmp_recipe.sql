@@ -23,12 +23,12 @@ LEFT JOIN cells AS r
         AND c.engine = r.engine
         AND c.engine_version = r.engine_version
         AND c.hardware = r.hardware
-        AND c.tp = r.tp
-        AND c.pp = r.pp
-        AND c.dp = r.dp
+        AND c.tp IS NOT DISTINCT FROM r.tp
+        AND c.pp IS NOT DISTINCT FROM r.pp
+        AND c.dp IS NOT DISTINCT FROM r.dp
         AND c.batch IS NOT DISTINCT FROM r.batch
         AND c.rate_per_s IS NOT DISTINCT FROM r.rate_per_s
-        AND c.context_tok = r.context_tok
-        AND c.output_tok = r.output_tok
+        AND c.context_tok IS NOT DISTINCT FROM r.context_tok
+        AND c.output_tok IS NOT DISTINCT FROM r.output_tok
         AND c.seed IS NOT DISTINCT FROM r.seed
 WHERE c.kind = 'speed'

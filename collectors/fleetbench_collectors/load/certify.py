@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fleetbench_collectors.load.columns import Mask, column, measured
+from fleetbench_collectors.load.columns import Mask, arrival_tok_of, column, gaps_n_of, measured, tokens
 from fleetbench_collectors.load.evidence import CacheCounts, Client, Counts, Evidence
-from fleetbench_collectors.load.latency import Stats, concurrency, gap_ms, queue_ms, restrict, stats, ttft_ms
+from fleetbench_collectors.load.latency import Stats, concurrency, gap_ms, restrict, stats, ttft_ms
 from fleetbench_collectors.load.record import OUTCOMES, UNKNOWN, Records
 from fleetbench_collectors.load.steady import Steady, loaded
 from fleetbench_collectors.load.tally import Tally
@@ -130,6 +130,8 @@ def _client(
         lag_n=0 if lag is None else lag.n,
         merged_ratio=merged_ratio,
         merged_chunks=merged_chunks,
+        first_merged_ratio=_first_merged_ratio(records, done),
+        first_lag_us=_first_lag_us(records, tallies, done),
         cpu_ratio=max((tally.cpu_s / tally.wall_s for tally in tallies if tally.wall_s > 0), default=None),
         step_ns=max((abs(tally.step_ns) for tally in tallies), default=0),
         backwards=_backwards(records),
@@ -167,6 +169,28 @@ def _merged(records: Records, rows: Mask) -> tuple[int, float | None]:
     return merged, merged / total if total else None
 
 
+def _first_merged_ratio(records: Records, rows: Mask) -> float | None:
+    """Of the streams of several arrivals; chunks of the first one by its share of the tokens."""
+    chunks, tok, gaps_n = column(records, "chunks"), tokens(records).tok, gaps_n_of(records)
+    rows = rows & (gaps_n > 0)
+    if not rows.any():
+        return None
+    chunks, gaps_n, first_tok = chunks[rows], gaps_n[rows], arrival_tok_of(records)[0][rows]
+    first = np.rint(first_tok * chunks / np.maximum(tok[rows], chunks))
+    # Tokens that a server says may be many in one chunk: without a merged chunk none is.
+    merged = (first > 1) & (chunks > gaps_n + 1) & (2 * (chunks - first - gaps_n) < gaps_n)
+    return float(merged.mean())
+
+
+def _first_lag_us(records: Records, tallies: Sequence[Tally], rows: Mask) -> float | None:
+    """Of the worst process. A 99th percentile of all reads would leave out the first ones of long streams."""
+    reads = int((gaps_n_of(records)[rows] + 1).sum())
+    found = [np.asarray(tally.lag_us, dtype=np.float64) for tally in tallies if tally.lag_us]
+    if not reads or not found:
+        return None
+    return max(float(np.quantile(lag_us, 1 - int(rows.sum()) / reads / 2)) for lag_us in found)
+
+
 def _backwards(records: Records) -> int:
     """Requests with a stamp that is earlier than one that must come before it."""
     latest = column(records, _STAMPS[0]).copy()
@@ -179,8 +203,10 @@ def _backwards(records: Records) -> int:
 
 
 def _schedule_lag_p99_ms(records: Records) -> float | None:
-    """Of every measured request that was sent, whatever became of it."""
-    waited = queue_ms(records)[measured(records)]
+    """Scheduled start until the client took a request up, whatever became of it; connecting is the server's."""
+    begun = column(records, "begun_ns")
+    known = np.where(begun == UNKNOWN, column(records, "start_ns"), begun)
+    waited = ((known - column(records, "intended_ns")) / 1e6)[measured(records)]
     found = stats(waited[np.isfinite(waited)])
     return None if found is None else found.p99
 

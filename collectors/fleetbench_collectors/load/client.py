@@ -6,7 +6,7 @@ import contextlib
 import gc
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from fleetbench_collectors.load.ahead import Ahead
@@ -23,6 +23,9 @@ from fleetbench_collectors.load.target import Target
 
 TICK_NS = 50_000_000
 """How often the clocks, the time limits and who watches are seen to."""
+_STARTS = 16
+"""Requests started without a look at what there is to read: a burst of starts would make the first reads late."""
+_CONNECT_NS = 10_000_000_000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,7 +59,7 @@ class Client:
         self.pile = Pile()
         self._kernel = kernel and not target.tls
         self._places = Places(target, kernel=self._kernel)
-        self._places_n = places
+        self._places_n = self._limit = places
         self.reading = Reading(
             self._places, kernel=self._kernel, tls=target.tls, look=self._look, lost=self._lost, other=self._other
         )
@@ -90,6 +93,7 @@ class Client:
         phase: str,
         zero_ns: int,
         until_ns: int | None = None,
+        places: int | None = None,
         watch: Callable[[Client], bool] | None = None,
     ) -> None:
         """Sends the requests and waits for their responses; the exchanges go to the pile.
@@ -100,10 +104,13 @@ class Client:
             phase: of the exchanges' rows.
             zero_ns: monotonic time that `at_ns` counts from; nothing starts before.
             until_ns: monotonic time after which no request starts; None for as long as there are some.
+            places: fewer requests in flight than the client has places for.
             watch: called every tick; where it returns False, what is in flight is cancelled.
         """
+        self.offset = WallOffset.now()
         self._phase, self._zero_ns = phase, zero_ns
-        self._ahead = Ahead(requests, self._places_n)
+        self._limit = self._places_n if places is None else min(places, self._places_n)
+        self._ahead = Ahead(requests, self._limit)
         self._nap, self.progress = Nap(), Progress()
         self.reading.begin()
         with _no_collector():
@@ -139,7 +146,7 @@ class Client:
         resting = self._places.resting
         if resting:
             next_ns = min(next_ns, resting[0][0])
-        if self._ahead and len(self._flying) + len(resting) < self._places_n:
+        if self._ahead and len(self._flying) + len(resting) < self._limit:
             next_ns = min(next_ns, self._zero_ns + self._ahead.at_ns)
         return next_ns
 
@@ -151,11 +158,25 @@ class Client:
             self._ahead.end()
             for place in list(self._flying.values()):
                 self._finish(place, Ending.CANCELLED, "stopped")
-        while self._flying:
-            oldest = next(iter(self._flying.values()))
-            if oldest.exchange is None or oldest.exchange.begun_ns + self._timeout_ns > now_ns:
-                return
-            self._finish(oldest, Ending.TIMEOUT, f"no whole response in {self._timeout_ns / 1e9:g} s")
+        for place in self._overdue(now_ns):
+            if place.connection is not None and place.connection.step is not Step.READY:
+                limit_s = min(self._timeout_ns, _CONNECT_NS) / 1e9
+                self._finish(place, Ending.TRANSPORT, f"no connection in {limit_s:g} s")
+            else:
+                self._finish(place, Ending.TIMEOUT, f"no whole response in {self._timeout_ns / 1e9:g} s")
+
+    def _overdue(self, now_ns: int) -> list[Place]:
+        """Places whose request has been in flight, or whose connection on its way, for too long."""
+        soonest_ns = min(self._timeout_ns, _CONNECT_NS)
+        found = []
+        for place in self._flying.values():
+            exchange, connection = place.exchange, place.connection
+            if exchange is None or exchange.begun_ns + soonest_ns > now_ns:
+                break
+            opening = connection is not None and connection.step is not Step.READY
+            if opening or exchange.begun_ns + self._timeout_ns <= now_ns:
+                found.append(place)
+        return found
 
     def _look(self, place: Place) -> None:
         """Sees whether the response is whole, or too much."""
@@ -194,10 +215,11 @@ class Client:
             self.reading.read(place)
 
     def _start_due(self, now_ns: int) -> None:
-        """Starts what is due and has a place; a place once, for a request that fails at once leaves it free."""
+        """Starts some of what is due and has a place; after them is time to read."""
         if self._places.resting:
             self._places.rise(now_ns)
-        for _ in range(self._places_n - len(self._flying) - len(self._places.resting)):
+        free = self._limit - len(self._flying) - len(self._places.resting)
+        for _ in range(min(free, _STARTS)):
             if not self._ahead or self._zero_ns + self._ahead.at_ns > now_ns:
                 return
             idle = self._places.idle
@@ -265,7 +287,10 @@ class Client:
             self.progress.completed += 1
         elif ending is not Ending.CANCELLED:
             self.progress.failed += 1
+        place.unsent = memoryview(b"")
+        exchange.request = replace(exchange.request, payload=b"")  # what waits to be understood is the response alone
         exchange.ending, exchange.error = ending, error
+        exchange.over_ns = time.monotonic_ns()
         self.pile.add(exchange)
 
 

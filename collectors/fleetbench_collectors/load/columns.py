@@ -66,14 +66,17 @@ def arrivals(records: Records, rows: Mask) -> Arrivals:
 
 
 def until_ns(records: Records) -> Ints:
-    """[n] how long each request was in flight.
+    """[n] until when each request was in flight, in ns.
 
-    To its end; one that was cancelled, to the last stamp of all; one that failed, to its own last stamp.
+    To its end: when its place was free again would hide a client that is late to refill it. Without an end, to when
+    the client was done with it; where nobody said when, to the last stamp: of all if it was cancelled, else its own.
     """
     names = ("start_ns", "first_byte_ns", "first_token_ns", "last_token_ns", "end_ns")
     last: Ints = np.maximum.reduce([column(records, name) for name in names])
+    over = column(records, "over_ns")
     cancelled = column(records, "outcome") == OUTCOMES.index("cancelled")
-    return np.where(cancelled, last.max(initial=UNKNOWN), last)
+    unended = np.where(cancelled & (over == UNKNOWN), last.max(initial=UNKNOWN), np.maximum(last, over))
+    return np.where(column(records, "end_ns") == UNKNOWN, unended, last)
 
 
 def gaps_n_of(records: Records) -> Ints:

@@ -24,6 +24,7 @@ _TOGETHER_NS = 20_000_000
 """Several processes, and a schedule, start this long after the last process is ready; a closed loop of one at once."""
 _LOG_BYTES = 2_000
 _EXIT_S = 5.0
+_PATIENCE_S = 3.0
 _LOOK_S = 0.2
 
 
@@ -61,7 +62,7 @@ class Crew:
         self._logs: list[IO[bytes]] = []
         self._processes: list[subprocess.Popen[bytes]] = []
         self._threads: list[threading.Thread] = []
-        self._stopping = False
+        self._stopped_s: float | None = None
         for _ in range(processes):
             self._start()
 
@@ -83,7 +84,14 @@ class Crew:
             log.close()
 
     def stop(self) -> None:
-        """Has the load end now: what is in flight is cancelled."""
+        """Has the load end now: what is in flight is cancelled.
+
+        Processes that have not ended when it is asked again, some seconds later, are killed with what they know.
+        """
+        if self._stopped_s is not None and time.monotonic() - self._stopped_s > _PATIENCE_S:
+            for process in self._processes:
+                process.kill()
+        self._stopped_s = self._stopped_s or time.monotonic()
         self._messages.put(Message(kind="stop"))
 
     def run(
@@ -142,7 +150,7 @@ class Crew:
     def _start(self) -> None:
         log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `__exit__`
         process = subprocess.Popen(
-            [sys.executable, "-m", "fleetbench_collectors.load.process", str(os.getpid())],
+            [sys.executable, "-P", "-m", "fleetbench_collectors.load.process", str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -13,7 +13,8 @@ from fleetbench_collectors.load.sse import DONE, Counted
 
 _DELTA_TEXTS = ("content", "reasoning_content", "reasoning")
 _DECODER = json.JSONDecoder()
-_TOK_MAX = 2**31
+_TOK_MAX = 10_000_000
+"""Of one request: a larger count is none."""
 _EXCERPT_CHARS = 200
 
 Counts = tuple[int | None, int | None, int | None]
@@ -64,8 +65,15 @@ def error(event: dict[str, Any]) -> str | None:
     """The error that an event reports in place of a chunk: under `error`, or as the object itself."""
     found = event.get("error")
     if found:
-        return json.dumps(found if isinstance(found, dict) else event)
-    return json.dumps(event) if event.get("object") == "error" else None
+        return _dumped(found if isinstance(found, dict) else event)
+    return _dumped(event) if event.get("object") == "error" else None
+
+
+def _dumped(value: object) -> str:
+    try:
+        return json.dumps(value)
+    except RecursionError:
+        return "one that is nested too deeply to be shown"
 
 
 def counts(event: dict[str, Any]) -> Counts | None:
@@ -266,7 +274,7 @@ class Chunks:
         if tok is None:
             self._tok = None
         elif self._tok is not None:
-            self._tok[-1] += tok
+            self._tok[-1] = min(self._tok[-1] + tok, _TOK_MAX)
 
 
 def spread_over(output_tok: int | None, arrivals: Sequence[int]) -> list[int]:

@@ -42,12 +42,13 @@ class Client:
     """How the client kept up, beside the times that it was to see. None where there is no sample.
 
     stamp: kernel where nearly every read was; read_lag: of the process with the largest p99, of lag_n samples;
-    merged_chunks, merged_ratio: chunks that shared a stamp with one before, and over all; cpu_ratio: CPU time over
-    wall time of the busiest process; backwards: requests whose stamps are out of order; schedule_lag_p99_ms: of an
-    open loop, from scheduled start to actual; interval_ms: between its scheduled starts, the mean; asked_batch:
-    places of a closed loop, or its requests if fewer; achieved_batch: in flight in the steady window, else from the
-    first start to the first end after the last; sent: all requests, warm-up included; cache_hit_tok: what the
-    server's counter grew by meanwhile.
+    merged_chunks, merged_ratio: chunks that shared a stamp with one before, and over all; first_merged_ratio: requests
+    whose first chunk shared one with the next while most later ones did not, over all; first_lag_us: the median of the
+    latest reads, as many of them as there are first ones; cpu_ratio: CPU time over wall time of the busiest process;
+    backwards: requests whose stamps are out of order; schedule_lag_p99_ms: of an open loop, from scheduled start to
+    actual; interval_ms: between its scheduled starts, the mean; asked_batch: places of a closed loop, or its requests
+    if fewer; achieved_batch: in flight in the steady window, else from the first start to the first end after the last;
+    sent: all requests, warm-up included; cache_hit_tok: what the server's counter grew by meanwhile.
     """
 
     stamp: Literal["kernel", "user"] | None
@@ -59,6 +60,8 @@ class Client:
     lag_n: int
     merged_ratio: float | None
     merged_chunks: int
+    first_merged_ratio: float | None
+    first_lag_us: float | None
     cpu_ratio: float | None
     step_ns: int
     backwards: int

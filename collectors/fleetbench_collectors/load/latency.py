@@ -98,7 +98,7 @@ def queue_ms(records: Records) -> Floats:
 
 
 def tpot_ms(records: Records) -> Floats:
-    """Time per output token after the first: (t_last - t_first) / (n - 1); NaN below two tokens.
+    """Time per output token after the first: (t_last - t_first) / (n - 1); NaN below two tokens or two arrivals.
 
     Source: vLLM's `bench serve`, SGLang alike. The mean that GuideLLM and AIPerf call ITL; GuideLLM's TPOT divides
     from the request's start. Where k tokens come first at once, k - 1 of them took no time: low by
@@ -106,7 +106,7 @@ def tpot_ms(records: Records) -> Floats:
     """
     tok = tokens(records).tok
     span = _span_ms(records, "first_token_ns", "last_token_ns")
-    return np.where(tok > 1, span / np.maximum(tok - 1, 1), np.nan)
+    return np.where((tok > 1) & (gaps_n_of(records) > 0), span / np.maximum(tok - 1, 1), np.nan)
 
 
 def user_tok_s(records: Records) -> Floats:
@@ -117,6 +117,12 @@ def user_tok_s(records: Records) -> Floats:
     tpot = tpot_ms(records)
     rates: Floats = np.divide(1e3, tpot, out=np.full(len(tpot), np.nan), where=tpot > 0)
     return rates
+
+
+def whole_ratio(records: Records) -> float | None:
+    """Of the answers of several tokens, the share that came in one arrival; None where there is no such answer."""
+    several = measured(records, "ok") & (tokens(records).tok > 1)
+    return float((gaps_n_of(records)[several] == 0).mean()) if several.any() else None
 
 
 def gap_ms(records: Records, rows: Mask) -> Floats:
@@ -163,11 +169,15 @@ def concurrency(records: Records, start_ns: int, end_ns: int) -> float | None:
 
 
 def window(records: Records) -> tuple[int, int] | None:
-    """First start and last end of the measured requests that went well, in ns on the rows' clock."""
+    """First start and last end of the measured requests that went well, in ns on the rows' clock.
+
+    What ended by its time limit, or by a stop, was waited for: the window goes on until then.
+    """
     rows = measured(records, "ok") & (column(records, "end_ns") != UNKNOWN)
     if not rows.any():
         return None
-    return int(column(records, "start_ns")[rows].min()), int(column(records, "end_ns")[rows].max())
+    waited = column(records, "over_ns")[measured(records, "timeout", "cancelled")].max(initial=UNKNOWN)
+    return int(column(records, "start_ns")[rows].min()), int(max(column(records, "end_ns")[rows].max(), waited))
 
 
 def samples(records: Records, bounds: tuple[int, int] | None = None) -> Samples:
@@ -295,12 +305,14 @@ def _rates(bounds: tuple[int, int] | None, amounts: _Amounts) -> Row:
 
 def _stream_rates(records: Records, rows: Mask) -> Row:
     """prefill_tok_s: prompt tokens over the summed times to first token; decode_tok_s: output tokens after each
-    request's first over the summed times from first to last token, with the bias of `tpot_ms`.
+    request's first over the summed times from first to last token, of requests with several arrivals, with the bias
+    of `tpot_ms`.
     """  # noqa: D205 - one definition each
-    prompt_tok, output_tok = _total(column(records, "prompt_tok")[rows]), _total(tokens(records).tok[rows])
+    streamed = rows & (gaps_n_of(records) > 0)
+    prompt_tok, output_tok = _total(column(records, "prompt_tok")[rows]), _total(tokens(records).tok[streamed])
     first_ms = _total(ttft_ms(records)[rows])
-    later_ms = _total(_span_ms(records, "first_token_ns", "last_token_ns")[rows])
-    later_tok = None if output_tok is None else output_tok - int(rows.sum())
+    later_ms = _total(_span_ms(records, "first_token_ns", "last_token_ns")[streamed])
+    later_tok = None if output_tok is None else output_tok - int(streamed.sum())
     return {
         "prefill_tok_s": _ratio(prompt_tok, None if first_ms is None else first_ms / 1e3),
         "decode_tok_s": _ratio(later_tok, None if later_ms is None else later_ms / 1e3),

@@ -202,6 +202,8 @@ class Stream:
         outcome, error = self._outcome(ending, why or "", over=over)
         found = self._events.chunks
         chunks, token_ns, chunk_tok = found.arrivals()
+        if outcome == "ok" and not chunks and not found.output_tok:
+            outcome, error = "protocol_error", "the stream had no token"
         return Reply(
             outcome=outcome,
             error=None if error is None else error[:ERROR_MAX_CHARS],

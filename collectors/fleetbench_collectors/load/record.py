@@ -23,11 +23,13 @@ NUMBERS = (
     "phase",
     "outcome",
     "intended_ns",
+    "begun_ns",
     "start_ns",
     "first_byte_ns",
     "first_token_ns",
     "last_token_ns",
     "end_ns",
+    "over_ns",
     "asked_prompt_tok",
     "asked_output_tok",
     "prompt_tok",
@@ -37,8 +39,9 @@ NUMBERS = (
     "gaps_n",
     "chunk_tok_n",
 )
-"""phase and outcome are positions in PHASES and OUTCOMES; gaps_n and chunk_tok_n say how many of the flat columns
-belong to a request, in the order of the rows."""
+"""begun_ns: when the client took a request up, before it had a connection; over_ns: when it was done with it, however
+it ended; the other times as in `tables.REQUESTS`. phase and outcome are positions in PHASES and OUTCOMES; gaps_n and
+chunk_tok_n say how many of the flat columns belong to a request, in the order of the rows."""
 _LONGEST_GAP_US = 2**32 - 1
 
 
@@ -60,7 +63,17 @@ class Records:
     def __len__(self) -> int:
         return len(self.numbers["number"])
 
-    def add(self, request: Request, phase: str, *, intended_ns: int, start_ns: int, reply: Reply) -> None:
+    def add(
+        self,
+        request: Request,
+        phase: str,
+        *,
+        intended_ns: int,
+        start_ns: int,
+        reply: Reply,
+        begun_ns: int | None = None,
+        over_ns: int | None = None,
+    ) -> None:
         """One request more. `intended_ns` is `start_ns` in a closed loop."""
         if reply.error is not None:
             self.errors[len(self)] = reply.error
@@ -70,11 +83,13 @@ class Records:
             "phase": PHASES.index(phase),
             "outcome": OUTCOMES.index(reply.outcome),
             "intended_ns": intended_ns,
+            "begun_ns": begun_ns,
             "start_ns": start_ns,
             "first_byte_ns": reply.first_byte_ns,
             "first_token_ns": stamps[0] if stamps else None,
             "last_token_ns": stamps[-1] if stamps else None,
             "end_ns": reply.end_ns,
+            "over_ns": over_ns,
             "asked_prompt_tok": request.prompt_tok,
             "asked_output_tok": request.output_tok,
             "prompt_tok": reply.prompt_tok,

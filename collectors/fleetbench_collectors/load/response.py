@@ -5,18 +5,24 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from struct import Struct
 
 from fleetbench_collectors.load import http, stamps
 from fleetbench_collectors.load.exchange import Ending, Request
-from fleetbench_collectors.load.parse import Stream
+from fleetbench_collectors.load.parse import Reply, Stream
 from fleetbench_collectors.load.record import Records
 
 FOLD_BYTES = 32_768
 """A response longer than this is understood piece by piece as it comes, so that its bytes need not be kept."""
 KEPT_BYTES = 24 << 20
 """Whole responses beyond this are understood before the trial is over, after each batch of reads."""
+_SPREAD = 64
+_FOLDS = 3
+"""Long responses folded after a batch of reads: more would make the next reads late."""
+_LATE_BYTES = 4 * FOLD_BYTES
 _WAIT_BATCHES = 8
+"""Where bytes come faster than that, none waits for more than so many batches: memory goes first."""
 _OK = 200
 _TAIL_BYTES = 32
 _EMPTY_LINE = b"\r\n\r\n"
@@ -31,9 +37,9 @@ class Exchange:
     """One request and what came back: bytes as they were read, a stamp for each read.
 
     begun_ns: when the client took it up; start_ns: when it was written to the socket, 0 before; intended_ns: when
-    it was to start, None in a closed loop: all ns on the monotonic clock. timespecs: the kernel's stamps, 16 bytes
-    a read; offset_ns: wall clock less monotonic clock; stamps_ns: stamps of this process. due_bytes: how many bytes
-    are there when it has to be looked at.
+    it was to start, None in a closed loop; over_ns: when the client was done with it: all ns on the monotonic clock.
+    timespecs: the kernel's stamps, 16 bytes a read; offset_ns: wall clock less monotonic clock; stamps_ns: stamps of
+    this process. due_bytes: how many bytes are there when it has to be looked at; waits: it is among those to fold.
     """
 
     __slots__ = (
@@ -45,6 +51,7 @@ class Exchange:
         "head",
         "intended_ns",
         "offset_ns",
+        "over_ns",
         "phase",
         "reads",
         "request",
@@ -64,6 +71,7 @@ class Exchange:
         self.intended_ns = intended_ns
         self.begun_ns = begun_ns
         self.start_ns = 0
+        self.over_ns: int | None = None
         self.reads: list[bytes] = []
         self.timespecs = bytearray()
         self.stamps_ns = array("q")
@@ -108,6 +116,11 @@ class Exchange:
             raise http.FramingError("bytes after the end of the response")
         return not left_bytes
 
+    @property
+    def unfolded_bytes(self) -> int:
+        """Bytes that it keeps."""
+        return sum(map(len, self.reads))
+
     def long(self) -> bool:
         """Whether enough of it has come to be understood by pieces."""
         return self.size_bytes >= self.due_bytes and self.head is not None
@@ -133,10 +146,11 @@ class Exchange:
             self._later()
 
     def _later(self) -> None:
-        """Sets when to look again."""
+        """Sets when to look again; the first time spread out, for streams that begin together grow together."""
         if self.head is None:
             return
-        self.due_bytes = self.size_bytes + FOLD_BYTES
+        spread_bytes = 0 if self.stream else self.request.number % _SPREAD * (FOLD_BYTES // _SPREAD)
+        self.due_bytes = self.size_bytes + FOLD_BYTES + spread_bytes
         if self.head.length is not None:
             self.due_bytes = min(self.due_bytes, self.head.size_bytes + self.head.length)
 
@@ -184,8 +198,11 @@ class Pile:
             self._long.append(exchange)
 
     def relieve(self) -> None:
-        """A few steps, where memory asks for it: none waits for more than that many batches of reads."""
-        for _ in range(-(-len(self._long) // _WAIT_BATCHES)):
+        """A few steps, where memory asks for it: they delay the next reads, so they come one by one."""
+        folds = min(len(self._long), _FOLDS)
+        if folds and self._long[0].unfolded_bytes > _LATE_BYTES:
+            folds = max(folds, -(-len(self._long) // _WAIT_BATCHES))
+        for _ in range(folds):
             exchange = self._long.popleft()
             exchange.waits = False
             exchange.fold()
@@ -206,10 +223,21 @@ class Pile:
             exchange.phase,
             intended_ns=start_ns if exchange.intended_ns is None else exchange.intended_ns,
             start_ns=start_ns,
-            reply=stream.finish(exchange.ending, exchange.error),
+            begun_ns=exchange.begun_ns,
+            over_ns=exchange.over_ns,
+            reply=_believable(stream.finish(exchange.ending, exchange.error), exchange.size_bytes),
         )
         return True
 
     def understand_all(self) -> None:
         while self.understand():
             pass
+
+
+def _believable(reply: Reply, size_bytes: int) -> Reply:
+    """Refuses a count of more tokens than there are bytes: figures by the token would come of it."""
+    if (reply.output_tok or 0) <= size_bytes:
+        return reply
+    why = f"the usage counts {reply.output_tok} output tokens in {size_bytes} bytes"
+    failed = ("protocol_error", why) if reply.outcome == "ok" else (reply.outcome, reply.error)
+    return replace(reply, outcome=failed[0], error=failed[1], output_tok=None, chunk_tok=None)

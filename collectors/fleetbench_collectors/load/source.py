@@ -58,12 +58,12 @@ class Source:
     def warmup(self) -> Iterator[Request]:
         warmup = self._load.warmup
         for number in range(warmup.requests):
-            if self._share.mine(number):
+            if self._share.mine(number, self._load.places):
                 yield self._request(Asked(number=number, prompt_tok=warmup.context_tok, output_tok=warmup.output_tok))
 
     def measured(self) -> Iterator[Request]:
         for index, asked in enumerate(self._asked()):
-            if self._share.mine(index):
+            if self._share.mine(index, self._load.batch):
                 yield self._request(asked)
 
     def _asked(self) -> Iterator[Asked]:

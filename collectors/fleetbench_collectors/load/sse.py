@@ -40,7 +40,8 @@ class Splitter:
             ValueError: an event of more than EVENT_MAX_BYTES.
         """
         if not self._carry and not self.held and len(data) < EVENT_MAX_BYTES and _one_line(data):
-            return (data[5:-2].removeprefix(b" "),)
+            only = data[5:-2].removeprefix(b" ")
+            return (only,) if only else ()
         if self.held or b"\r" in data:
             if self.held:
                 data = b"\r" + data

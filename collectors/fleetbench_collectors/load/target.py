@@ -11,6 +11,8 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 PORTS = {"http": 80, "https": 443}
+Address = tuple[int, Any]
+"""Address family and socket address."""
 _PASSWORD = re.compile("//[^/]*@")
 
 
@@ -20,7 +22,8 @@ class Target:
 
     host, port, tls: of the server; path: before `/v1/...`; proxy: host and port that connections are made to
     instead; proxy_auth: value of Proxy-Authorization; verify: whether the server's certificate must be good;
-    ca: file of the authorities that may have signed it, None for the system's.
+    ca: file of the authorities that may have signed it, None for the system's; address: of the peer where it is
+    known already.
     """
 
     host: str
@@ -31,6 +34,7 @@ class Target:
     proxy_auth: str | None = None
     verify: bool = True
     ca: str | None = None
+    address: Address | None = None
 
     @classmethod
     def parse(cls, base_url: str, *, proxy: str | None = None, verify: bool = True, ca: str | None = None) -> Target:
@@ -70,15 +74,22 @@ class Target:
         """direct, tls, proxy or proxy+tls: only `direct` has the fast path."""
         return "+".join([*(["proxy"] if self.proxy else []), *(["tls"] if self.tls else [])]) or "direct"
 
-    def resolve(self) -> tuple[int, Any]:
-        """Address family and socket address of the peer.
+    def resolve(self) -> Address:
+        """Where connections to the peer are made.
+
+        Raises:
+            OSError: nobody knows it.
+        """
+        return self.address or self.addresses()[0]
+
+    def addresses(self) -> list[Address]:
+        """All of the peer's, the preferred one first.
 
         Raises:
             OSError: nobody knows it.
         """
         host, port = self.peer
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return family, address
+        return [(family, where) for family, _, _, _, where in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
 def _proxy(text: str) -> tuple[tuple[str, int], str | None]:

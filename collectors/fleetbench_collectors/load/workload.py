@@ -110,5 +110,9 @@ class Share:
         """Its part of n, to within one."""
         return n // self.processes + (self.position < n % self.processes)
 
-    def mine(self, number: int) -> bool:
-        return number % self.processes == self.position
+    def mine(self, index: int, places: int | None) -> bool:
+        """Whether the request of this index is its own: by the place that it would take in a closed loop of so many
+        places, so that each process has requests for all of its places; in turn in an open loop (None).
+        """  # noqa: D205 - one sentence
+        slot = index if places is None else index % places
+        return slot % self.processes == self.position

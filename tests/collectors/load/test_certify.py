@@ -93,6 +93,24 @@ def test_chunks_that_share_a_stamp_are_counted() -> None:
     assert client(Records()).merged_ratio is None
 
 
+def test_first_chunks_that_came_with_the_next_are_counted_where_later_ones_came_alone() -> None:
+    hidden: dict[str, Any] = {"chunks": 6, "asked": 6, "chunk_tok": array("I", [2, 1, 1, 1, 1])}
+    assert client(add(add(Records()), **hidden)).first_merged_ratio == 0.5
+    in_pairs: dict[str, Any] = {"chunks": 10, "asked": 10, "chunk_tok": array("I", [2] * 5)}
+    later: dict[str, Any] = {"chunks": 6, "asked": 6, "chunk_tok": array("I", [1, 2, 1, 1, 1])}
+    many_tokens_a_chunk: dict[str, Any] = {"asked": 9, "chunk_tok": array("I", [5, 1, 1, 1, 1])}
+    for other in (in_pairs, later, many_tokens_a_chunk):
+        assert client(add(Records(), **other)).first_merged_ratio == 0
+    assert client(add(Records(), token_ns=array("q", [1100 * MS]))).first_merged_ratio is None
+
+
+def test_the_lag_of_first_reads_is_that_of_the_latest() -> None:
+    """One read in five is a first one: the middle of the latest fifth."""
+    lags = tally(lag_us=(10,) * 800 + (9_000,) * 200)
+    assert client(add(Records()), tally(), lags).first_lag_us == 9_000
+    assert client(add(Records())).first_lag_us is None
+
+
 def test_an_open_loop_is_held_to_its_schedule_and_a_closed_one_to_its_batch() -> None:
     records = add(add(add(Records()), start_ms=1010), start_ms=1050, waited_ms=10)
     found = client(records)

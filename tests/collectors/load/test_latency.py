@@ -137,6 +137,16 @@ def test_chunks_count_as_tokens_where_the_server_never_counts() -> None:
     assert found["output_tok_s"] == pytest.approx(100)
 
 
+def test_an_answer_that_came_whole_has_no_time_per_token_and_not_one_of_0() -> None:
+    records = add(Records(), gaps_us=(), chunks=5, chunk_tok=array("I", [5]))
+    found = summary(records)
+    assert (found["tpot_n"], found["user_tok_s_mean"], found["decode_tok_s"]) == (0, None, None)
+    assert latency.whole_ratio(records) == 1
+    assert latency.whole_ratio(add(add(records), gaps_us=(), output_tok=1)) == 0.5
+    assert latency.whole_ratio(Records()) is None
+    assert summary(records)["decode_tok_s"] == pytest.approx(100)
+
+
 def test_one_token_has_no_time_per_token_and_no_rate_of_a_user() -> None:
     records = add(Records(), gaps_us=(), output_tok=1)
     assert (summary(records)["tpot_n"], summary(records)["user_tok_s_mean"]) == (0, None)
@@ -246,6 +256,15 @@ def test_in_flight_time_over_the_window_is_the_concurrency() -> None:
     add(records, start_ms=1050, outcome="cancelled", end_ns=None, token_ns=array("q"), first_byte_ns=None)
     assert latency.concurrency(records, 1000 * MS, 1150 * MS) == pytest.approx(300 / 150)
     assert latency.concurrency(records, MS, MS) is None
+
+
+@pytest.mark.parametrize("outcome", ["timeout", "cancelled"])
+def test_a_request_without_an_end_is_in_flight_until_the_client_is_done_with_it(outcome: str) -> None:
+    records = add(Records(), outcome=outcome, end_ns=None, token_ns=array("q"), first_byte_ns=None)
+    records.numbers["over_ns"][-1] = 1400 * MS
+    add(records, start_ms=1400)
+    records.numbers["over_ns"][-1] = 1550 * MS
+    assert latency.concurrency(records, 1000 * MS, 1550 * MS) == pytest.approx(500 / 550)
 
 
 def test_the_window_spans_the_measured_requests_that_went_well() -> None:

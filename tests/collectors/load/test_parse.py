@@ -286,6 +286,9 @@ def test_a_stamp_that_runs_backwards_counts_as_the_one_before_it() -> None:
         (CHUNKED + b"zz\r\n", Ending.FRAMING, "protocol_error", "chunk's size"),
         (CHUNKED + LAST, Ending.COMPLETE, "protocol_error", "without its last event"),
         (CHUNKED + chunk(token()) + LAST, Ending.COMPLETE, "protocol_error", "without its last event"),
+        (CHUNKED + chunk(DONE) + LAST, Ending.COMPLETE, "protocol_error", "the stream had no token"),
+        (CHUNKED + chunk(usage(1, 0) + DONE) + LAST, Ending.COMPLETE, "protocol_error", "the stream had no token"),
+        (CHUNKED + chunk(token("") + DONE) + LAST, Ending.COMPLETE, "protocol_error", "the stream had no token"),
         (CHUNKED + chunk(b"data: {nonsense\n\n") + LAST, Ending.COMPLETE, "protocol_error", "no JSON"),
         (CHUNKED + chunk(b"data: " + b"[" * 9000 + b"\n\n") + LAST, Ending.COMPLETE, "protocol_error", "no JSON"),
         (CHUNKED + chunk(b"data: [1]\n\n") + LAST, Ending.COMPLETE, "protocol_error", "no object"),
@@ -311,6 +314,10 @@ def test_what_went_wrong_is_an_outcome_with_its_reason(raw: bytes, ending: Endin
     result = said([raw] if raw else [], ending, None if ending is Ending.COMPLETE else "gone")
     assert result.outcome == outcome
     assert words in (result.error or "")
+
+
+def test_an_answer_without_a_text_is_one_where_the_server_counted_its_token() -> None:
+    assert said([CHUNKED + chunk(usage(1, 1) + DONE) + LAST]).outcome == "ok"
 
 
 def test_a_long_error_is_cut() -> None:

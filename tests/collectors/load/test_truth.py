@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from fleetbench_collectors.load.record import UNKNOWN, Records
 from fleetbench_collectors.load.wire import Endpoint
 from tests.collectors.load.conftest import ask, client, errors, outcomes, send
 from tests.truth.run import Truth, TruthRequest, serve
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="no kernel receive stamps")
 
 CHAT = {"endpoint": "chat"}
 
@@ -141,6 +144,68 @@ def test_latencies_have_a_sample_for_each_token_and_none_is_below_the_truth(trut
     assert summary["ttft_p50_ms"] >= (ttft_ms[15] + ttft_ms[16]) / 2
     for row, sent in zip(found.rows, found.log, strict=True):
         assert row.numbers["last_token_ns"] - row.numbers["start_ns"] >= sent.send_ns[-1] - sent.received_ns
+
+
+def late_ns(found: Trial) -> list[int]:
+    """How long after the server sent it each arrival was stamped, over all requests."""
+    return sorted(
+        arrival_ns - sent.send_ns[last_event(row, reached, sent)]
+        for row, sent in zip(found.rows, found.log, strict=True)
+        for arrival_ns, reached in zip(row.arrivals, accumulate(row.chunk_tok or [1] * len(row.arrivals)), strict=True)
+    )
+
+
+def own_ratio(found: Trial) -> float:
+    """Of all arrivals, those stamped before the server sent the next event of their stream."""
+    own = []
+    for row, sent in zip(found.rows, found.log, strict=True):
+        through = accumulate(row.chunk_tok or [1] * len(row.arrivals))
+        for arrival_ns, reached in zip(row.arrivals, through, strict=True):
+            following = last_event(row, reached, sent) + 1
+            own.append(following == len(sent.send_ns) or arrival_ns < sent.send_ns[following])
+    return sum(own) / len(own)
+
+
+@linux
+def test_arrivals_are_stamped_when_they_came_and_not_when_they_were_read(truth: list[str]) -> None:
+    found = trial(truth, requests=128, places=64, output_tok=16, ttft_us=20_000, itl_us=10_000)
+    assert outcomes(found.loop) == ["ok"] * 128
+    assert statistics.median(late_ns(found)) < 2_000_000
+    assert own_ratio(found) >= 0.9
+
+
+def first_token_error_ms(found: Trial) -> float:
+    """By how much the median reported is above 1.2 times the true one.
+
+    The truth counts from the client's start: how soon the server reads is not the client's doing.
+    """
+    true_ms = statistics.median(
+        (sent.send_ns[0] - row.numbers["start_ns"]) / 1e6 for row, sent in zip(found.rows, found.log, strict=True)
+    )
+    reported_ms: float = summarise(found.loop.pile.records, asked_requests=len(found.rows))["ttft_p50_ms"]
+    assert reported_ms >= true_ms
+    return reported_ms - 1.2 * true_ms
+
+
+@linux
+def test_500_streams_that_start_at_once_have_their_own_times_to_first_token(truth: list[str]) -> None:
+    # A busy machine may hold the client up once, but not again and again.
+    assert any(
+        first_token_error_ms(trial(truth, requests=500, places=500, output_tok=4, ttft_us=2_000, itl_us=10_000)) <= 1
+        for _ in range(3)
+    )
+
+
+def read_early(found: Trial) -> int:
+    """Answers that were read before the last request was sent."""
+    last_start_ns = max(row.numbers["start_ns"] for row in found.rows)
+    return sum(row.numbers["first_byte_ns"] < last_start_ns for row in found.rows)
+
+
+def test_answers_are_read_while_a_burst_of_requests_is_still_being_sent(truth: list[str]) -> None:
+    """Else the first chunks wait for the last start, and are read together with the next ones."""
+    # A busy machine may not let the server answer meanwhile.
+    assert any(read_early(trial(truth, requests=500, places=500, output_tok=2, kernel=False)) for _ in range(5))
 
 
 FORMS: dict[str, dict[str, Any]] = {
