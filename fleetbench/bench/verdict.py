@@ -73,7 +73,7 @@ def _whole(load: Load, found: Validity, *, interrupted: bool) -> Validity:
         sentences.append(f"none of {measured(records).sum()} requests was completed")
     given_up = 0 if interrupted else int(measured(records, "cancelled").sum())
     if given_up:
-        sentences.append(f"{given_up} requests were cancelled, and no more sent: all before them had failed")
+        sentences.append(f"{given_up} requests were cancelled, and no more sent: the ones before them had all failed")
     if not sentences:
         return found
     lost = tuple(Reason(kind=Kind.FAILED, sentence=sentence) for sentence in sentences)

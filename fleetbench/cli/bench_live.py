@@ -23,7 +23,6 @@ SHOWN_S = 36
 """Seconds in the sparkline."""
 RECENT = 512
 """Requests that the latencies are of: the last ones."""
-"""As in `load.latency`, which is not imported: numpy would take longer than all of this."""
 SILENT_S = 2.0
 """A process that has said nothing for so long holds up the others' seconds no longer: it may have ended."""
 

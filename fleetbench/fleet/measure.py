@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -110,14 +110,15 @@ def _ask(bench: Bench, trial: Trial, key: Mapping[str, Any], *, zero_ns: int) ->
     measured = _read(answer)
     columns = {name: value for name, value in answer.summary.items() if name in TRIALS.names}
     columns |= _energy(power, answer.window, columns.get("output_tok_s"), columns.get("window_s"))
+    after = [] if "timeout" in _outcomes(measured) else _metrics(bench, key, "after")
     if answer.evidence is not None:
-        validity = judge(answer.evidence.counts, answer.evidence.client)
-        outcome, reason = _speed_outcome(bench, measured["requests"], validity)
-        columns["verdict"] = validity.verdict
+        client = replace(answer.evidence.client, cache_hit_tok=_cache_hits(before, after))
+        validity = judge(answer.evidence.counts, client)
+        outcome, reason = _speed_outcome(bench, _outcomes(measured), validity)
+        columns |= {"verdict": validity.verdict, "cache_hit_tok": client.cache_hit_tok}
     else:
         outcome, reason = _quality_outcome(measured["quality_items"])
         columns |= _quality_columns(measured["quality_items"])
-    after = _metrics(bench, key, "after") if outcome is not Outcome.TIMEOUT else []
     tables["engine_metrics"] = _table("engine_metrics", [_since(zero_ns, row) for row in (*before, *after)])
     return TrialResult(outcome=outcome, reason=reason, columns=columns, tables={**tables, **measured})
 
@@ -145,8 +146,20 @@ def _failed(bench: Bench, outcome: Outcome, reason: str) -> TrialResult:
     return TrialResult(outcome=outcome, reason=died)
 
 
-def _speed_outcome(bench: Bench, requests: pa.Table, validity: Validity) -> tuple[Outcome, str | None]:
-    if "timeout" in requests["outcome"].to_pylist():
+def _outcomes(measured: Mapping[str, pa.Table]) -> set[str]:
+    return set(measured["requests"]["outcome"].to_pylist()) if "requests" in measured else set()
+
+
+def _cache_hits(before: list[Row], after: list[Row]) -> int | None:
+    """Prompt tokens that the engine's cache had meanwhile, by its own counter; None where it has none."""
+    had, has = (
+        prometheus.total([(row["name"], row["value"]) for row in rows], prometheus.CACHED) for rows in (before, after)
+    )
+    return None if had is None or has is None else int(has - had)
+
+
+def _speed_outcome(bench: Bench, outcomes: set[str], validity: Validity) -> tuple[Outcome, str | None]:
+    if "timeout" in outcomes:
         return Outcome.TIMEOUT, validity.reason
     if validity.valid and (differences := bench.session.receipt.differences):
         return Outcome.NOT_APPLIED, "; ".join(differences)

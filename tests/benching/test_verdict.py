@@ -67,7 +67,7 @@ def test_a_load_of_which_nothing_was_completed_is_not_valid(rows: list[dict[str,
 
 def test_what_was_cancelled_by_nobody_was_given_up() -> None:
     found = verdict([row(0, "timeout"), row(1, "cancelled")])
-    assert "1 requests were cancelled, and no more sent: all before them had failed" in sentences(found)
+    assert "1 requests were cancelled, and no more sent: the ones before them had all failed" in sentences(found)
     assert "4 of 6 requests never ran" in sentences(found)
     assert verdict([*SIX, row(6, "cancelled")], interrupted=True).validity.valid
 

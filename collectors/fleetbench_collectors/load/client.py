@@ -66,7 +66,7 @@ class Client:
         self._timeout_ns = int(timeout_s * 1e9)
         self._max_bytes = response_max_bytes
         self._flying: dict[int, Place] = {}
-        """By request, in the order of their starts."""
+        """By request, in the order of their starts, but for those that are sent again."""
         self._ahead = Ahead(iter(()), 0)
         self._nap = Nap()
         self._zero_ns = 0

@@ -110,15 +110,14 @@ class Crew:
         outcome = Outcome()
         waiting = set(range(len(self._processes)))
         ready: set[int] = set()
-        for position in waiting:
-            share = Share(position=position, processes=len(self._processes))
-            data = pickle.dumps((load, share, every_s))
-            self._order(position, b"%d\n%s" % (len(data), data))
+        self._hand_out(load, every_s)
         while waiting:
             message = self._next()
             match message.kind:
                 case "stop":
                     outcome.stopped = True
+                    if outcome.zero_ns is None:
+                        return outcome  # nothing is measured yet: processes that still connect need not be waited for
                     self._order_all(b"stop\n")
                 case "error":
                     raise ValueError(message.value)
@@ -135,10 +134,8 @@ class Crew:
                 case _:
                     waiting.discard(message.position)
                     outcome.failures.append(message.value)
-            if outcome.zero_ns is None and waiting and ready >= waiting and not outcome.stopped:
-                timed = len(self._processes) > 1 or load.arrivals is not None
-                outcome.zero_ns = time.monotonic_ns() + (_TOGETHER_NS if timed else 0)
-                self._order_all(b"go %d\n" % outcome.zero_ns)
+            if outcome.zero_ns is None and waiting and ready >= waiting:
+                outcome.zero_ns = self._go(load)
         return outcome
 
     def _next(self) -> Message:
@@ -179,6 +176,19 @@ class Crew:
             self._messages.put(Message(kind=kind, position=position, value=said[kind]))
         if not done:
             self._messages.put(Message(kind="died", position=position, value=_death(process, log)))
+
+    def _hand_out(self, load: Workload, every_s: float) -> None:
+        for position in range(len(self._processes)):
+            share = Share(position=position, processes=len(self._processes))
+            data = pickle.dumps((load, share, every_s))
+            self._order(position, b"%d\n%s" % (len(data), data))
+
+    def _go(self, load: Workload) -> int:
+        """Tells all when the measured phase begins, on the monotonic clock."""
+        timed = len(self._processes) > 1 or load.arrivals is not None
+        zero_ns = time.monotonic_ns() + (_TOGETHER_NS if timed else 0)
+        self._order_all(b"go %d\n" % zero_ns)
+        return zero_ns
 
     def _order_all(self, order: bytes) -> None:
         for position in range(len(self._processes)):

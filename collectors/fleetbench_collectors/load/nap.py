@@ -11,7 +11,8 @@ _GAP_RATIO = 0.05
 class Nap:
     """Waking for each read costs more than reading it, so above a rate the client sleeps until some are there.
 
-    No longer than a small part of the time between a stream's chunks; and only with kernel stamps, which do not move.
+    No longer than a small part of the mean time between a stream's chunks, and only with kernel stamps: these do not
+    move. Chunks that come closer than that are read together, and are one arrival.
     """
 
     __slots__ = ("_reads", "seconds")

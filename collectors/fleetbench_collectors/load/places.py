@@ -27,7 +27,7 @@ Receive = Callable[[int, int], tuple[bytes, list[Any], int, Any]]
 class Place:
     """One request at a time: its connection, and the exchange that it carries.
 
-    receive: the socket's recvmsg; reused: the connection has carried a request before.
+    receive: the socket's recvmsg; reused: the connection was open before its request.
     """
 
     __slots__ = ("connection", "exchange", "receive", "reused", "unsent", "watched")
