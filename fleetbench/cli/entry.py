@@ -7,7 +7,8 @@ import signal
 
 def main() -> None:
     """Entry point of the `fleetbench` command."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM):  # whoever started this may have ignored them, and that is inherited
+        signal.signal(number, signal.SIG_DFL)
     from fleetbench.cli.main import main as run
 
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -28,6 +28,16 @@ OURS = re.compile(r"/fleetbench/(?!__main__|cli/entry)")
 """A line of a traceback that is not of Python's own start, in which nobody can take a signal yet."""
 
 
+@pytest.fixture(autouse=True)
+def _heard() -> Iterator[None]:
+    """Signals as a terminal leaves them: what a job in the background starts would inherit that they are ignored."""
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
+    end = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, end)
+
+
 @pytest.fixture(scope="session")
 def truth(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return build(tmp_path_factory.getbasetemp() / "truth-server")
