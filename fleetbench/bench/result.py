@@ -104,8 +104,11 @@ def notes(load: Load, steady: Steady, *, interrupted: bool) -> list[str]:
     if interrupted and cut:
         said = f"{cut} requests were cut off, and no figure of the whole load has their tokens: output_tok_s is too low"
         found.append(said if steady.start_ns is None else f"{said}; that of the steady window counts them")
-    if load.outcome.tallies and load.asked.kernel and load.asked.target.way != "direct":
-        found.append(f"over {load.asked.target.way} the client stamps arrivals itself, a slower path")
+    target = load.asked.target
+    if load.outcome.tallies and load.asked.kernel and target.tls:
+        found.append(f"over {target.way} the client stamps arrivals itself, a slower path")
+    if load.outcome.tallies and target.proxy:
+        found.append("through a proxy: what it delays is part of every figure")
     if (latency.whole_ratio(load.outcome.records) or 0) > _WHOLE_RATIO:
         found.append("responses came whole: the server, or something between it and the client, buffers them")
     return found

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from fleetbench.cli.grouped import Grouped, under
 from fleetbench.cli.options import FORMATS, Folder
 from fleetbench.cli.values import Parsed, body, burstiness, header, lengths, name, positive, ramp, stages
+from fleetbench_collectors.load.workload import IN_FLIGHT_MAX
 
 if TYPE_CHECKING:
     from fleetbench.bench.asked import Asked
@@ -22,8 +23,6 @@ Value = TypeVar("Value")
 
 DEFAULT_SECONDS = 30.0
 _SEED_MAX = 2**63 - 1
-IN_FLIGHT_MAX = 4_096
-"""Requests in flight of an open loop, unless --max-in-flight says otherwise."""
 
 
 LENGTHS = Parsed("lengths", lengths)

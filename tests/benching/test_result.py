@@ -72,9 +72,16 @@ def test_reasons_and_warnings_are_apart() -> None:
 
 
 def test_only_asked_kernel_stamps_that_were_not_to_be_had_are_noted() -> None:
+    secure = Target.parse("https://127.0.0.1:1")
+    noted = [result([row(0)], target=secure, kernel=kernel)["warnings"] for kernel in (True, False)]
+    assert [any("over tls" in warning for warning in warnings) for warnings in noted] == [True, False]
+
+
+def test_a_proxy_is_noted_and_takes_no_kernel_stamps_away() -> None:
     proxied = Target.parse("http://127.0.0.1:1", proxy="http://127.0.0.1:2")
-    noted = [result([row(0)], target=proxied, kernel=kernel)["warnings"] for kernel in (True, False)]
-    assert [any("over proxy" in warning for warning in warnings) for warnings in noted] == [True, False]
+    warnings = result([row(0)], target=proxied)["warnings"]
+    assert any("through a proxy" in warning for warning in warnings)
+    assert not any("stamps arrivals itself" in warning for warning in warnings)
 
 
 def test_no_figure_is_earlier_than_what_the_server_logged(truth: list[str]) -> None:

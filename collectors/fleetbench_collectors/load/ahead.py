@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from fleetbench_collectors.load.exchange import Request
 
-_AHEAD_BYTES = 16 << 20
+AHEAD_BYTES = 16 << 20
 
 
 class Ahead:
@@ -47,7 +47,7 @@ class Ahead:
         self._bytes = 0
 
     def _serialise(self, n: int) -> None:
-        while n > 0 and (self._bytes < _AHEAD_BYTES or not self._requests):
+        while n > 0 and (self._bytes < AHEAD_BYTES or not self._requests):
             request = next(self._source, None)
             if request is None:
                 return

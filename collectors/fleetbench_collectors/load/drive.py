@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
 
+from fleetbench_collectors.load.ahead import AHEAD_BYTES
 from fleetbench_collectors.load.client import Client
 from fleetbench_collectors.load.exchange import Request
 from fleetbench_collectors.load.record import OUTCOMES, PHASES, Records
@@ -24,7 +25,6 @@ FAILURES_MAX = 1_000
 """So many requests, or all places if they are more, that failed somehow one after the other: a server that refuses at
 once, or that is gone, would be asked ten thousand times a second."""
 
-_AHEAD_BYTES = 16 << 20
 _FILES = 32
 """That a process has open beside its connections."""
 _FILES_WANTED = 65_536
@@ -108,7 +108,7 @@ class Drive:
         for request in islice(source, self._places):
             first.append(request)
             size_bytes += len(request.payload)
-            if size_bytes >= _AHEAD_BYTES:
+            if size_bytes >= AHEAD_BYTES:
                 break
         return chain(first, source)
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from struct import Struct
 
 from fleetbench_collectors.load.connection import IN
 from fleetbench_collectors.load.exchange import Ending
 from fleetbench_collectors.load.lag import Lag
 from fleetbench_collectors.load.places import Events, Place, Places
 from fleetbench_collectors.load.response import Exchange
-from fleetbench_collectors.load.stamps import CONTROL_BYTES
+from fleetbench_collectors.load.stamps import CONTROL_BYTES, TIMESPEC
 
 READ_BYTES = 65_536
 _LAST_BYTES = 4
 _CR = ord("\r")
 """A chunked response ends with CR LF CR LF, after a 0 or a trailer: a read that is shorter, or whose fourth last byte
 is a CR, may be its end."""
-_TIMESPEC = Struct("=qq")
 
 
 class Reading:
@@ -103,8 +101,8 @@ class Reading:
     def _sample(self, exchange: Exchange) -> None:
         """How late the exchange's last read was."""
         wall_ns = time.time_ns()
-        if len(exchange.timespecs) >= _TIMESPEC.size:
-            seconds, rest_ns = _TIMESPEC.unpack_from(exchange.timespecs, len(exchange.timespecs) - _TIMESPEC.size)
+        if len(exchange.timespecs) >= TIMESPEC.size:
+            seconds, rest_ns = TIMESPEC.unpack_from(exchange.timespecs, len(exchange.timespecs) - TIMESPEC.size)
             self.lag.add(wall_ns - seconds * 1_000_000_000 - rest_ns)
 
     def take_user(self, ready: Events) -> None:

@@ -6,7 +6,6 @@ from array import array
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
-from struct import Struct
 
 from fleetbench_collectors.load import http, stamps
 from fleetbench_collectors.load.exchange import Ending, Request
@@ -30,7 +29,6 @@ _EVENT_END = b"\r\n\r\n\r\n"
 """Of an event whose lines end with CR LF, and its chunk: no chunked body ends so."""
 _DONE = (b"data: [DONE]\n\n\r\n0\r\n\r\n", b"data:[DONE]\n\n\r\n0\r\n\r\n", b"data: [DONE]\r\n\r\n\r\n0\r\n\r\n")
 """No JSON text holds a line end, so these can only be the stream's own end."""
-_TIMESPEC = Struct("=qq")
 
 
 class Exchange:
@@ -95,7 +93,7 @@ class Exchange:
 
     def stamp(self, stamp_ns: int) -> None:
         """A stamp of this process among the kernel's."""
-        self.timespecs += _TIMESPEC.pack(*divmod(stamp_ns + self.offset_ns, 1_000_000_000))
+        self.timespecs += stamps.TIMESPEC.pack(*divmod(stamp_ns + self.offset_ns, 1_000_000_000))
 
     def whole(self) -> bool:
         """Whether the response is whole; to be asked when `due_bytes` are there or a read ends with an empty line.

@@ -10,11 +10,9 @@ from typing import Any, Literal, get_args
 from fleetbench_collectors.load.arrivals import steady
 from fleetbench_collectors.load.lengths import parse
 from fleetbench_collectors.load.target import Target
-from fleetbench_collectors.load.workload import Ids, OpenLoop, Warmup, Workload
+from fleetbench_collectors.load.workload import IN_FLIGHT_MAX, Ids, OpenLoop, Warmup, Workload
 
 Arrivals = Literal["constant", "poisson"]
-IN_FLIGHT_MAX = 4_096
-"""Of an open loop: more in flight wait in the client, and are late."""
 
 
 class SpecError(ValueError):

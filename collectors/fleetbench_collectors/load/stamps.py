@@ -7,13 +7,15 @@ import socket
 import sys
 from array import array
 from dataclasses import dataclass
+from struct import Struct
 
 from fleetbench_collectors.clock import pair
 
 SO_TIMESTAMPNS = 35
 """Of Linux on x86, ARM and most others (asm-generic/socket.h); a control message of a timespec comes with each read."""
 CONTROL_BYTES = 64
-TIMESPEC_BYTES = 16
+TIMESPEC = Struct("=qq")
+"""Seconds and nanoseconds of the wall clock."""
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 

@@ -71,7 +71,7 @@ class Target:
 
     @property
     def way(self) -> str:
-        """direct, tls, proxy or proxy+tls: only `direct` has the fast path."""
+        """direct, tls, proxy or proxy+tls: over TLS the client stamps arrivals itself."""
         return "+".join([*(["proxy"] if self.proxy else []), *(["tls"] if self.tls else [])]) or "direct"
 
     def resolve(self) -> Address:

@@ -12,6 +12,9 @@ from fleetbench_collectors.load.target import Target
 from fleetbench_collectors.load.wire import Endpoint
 from fleetbench_collectors.load.words import Calibration
 
+IN_FLIGHT_MAX = 4_096
+"""Of an open loop, where nothing else is asked for: what more is due waits in the client, and is late."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ids:

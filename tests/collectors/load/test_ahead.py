@@ -27,7 +27,7 @@ def test_as_many_are_made_as_there_are_places_and_all_come_in_their_order() -> N
 
 
 def test_large_ones_are_made_only_as_far_as_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ahead, "_AHEAD_BYTES", 100)
+    monkeypatch.setattr(ahead, "AHEAD_BYTES", 100)
     made: list[int] = []
     found = Ahead(requests(9, 60, made), 8)
     assert made == [0, 1]

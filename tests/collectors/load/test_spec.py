@@ -8,8 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fleetbench_collectors.load.arrivals import steady
-from fleetbench_collectors.load.spec import IN_FLIGHT_MAX, LoadSpec, SpecError
-from fleetbench_collectors.load.workload import Ids, OpenLoop
+from fleetbench_collectors.load.spec import LoadSpec, SpecError
+from fleetbench_collectors.load.workload import IN_FLIGHT_MAX, Ids, OpenLoop
 
 GOOD: dict[str, Any] = {
     "run_id": "r",
