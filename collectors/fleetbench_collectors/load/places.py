@@ -15,7 +15,7 @@ from fleetbench_collectors.load.target import Target
 
 _CONNECT_NS = 10_000_000_000
 _EVENTS = 512
-_REST_NS = 10_000_000
+_REST_NS = 30_000_000
 _SPIN_NS = 1_000_000
 """epoll waits whole milliseconds; what is shorter is waited for by select, which counts microseconds."""
 _SELECT_FD_MAX = 1_024
