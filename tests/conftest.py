@@ -32,6 +32,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test sees the settings of the machine it runs on."""
+    settings = tmp_path_factory.mktemp("settings") / "node.yaml"
+    settings.touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLEETBENCH_NODE", str(settings))
+        yield
+
+
 @pytest.fixture(scope="session")
 def artifact_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache of checkpoints for the whole session: each is made once."""
@@ -66,14 +76,16 @@ def tiny_gguf(gguf: Callable[[str, str], Path]) -> Path:
 @pytest.fixture(scope="session")
 def tiny_session(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     """A llama.cpp that serves the tiny model as `tiny`: 4 slots of 1,024 tokens, one thread."""
-    from fleetbench.engine import lease, protocol, registry  # noqa: PLC0415  as above
-    from fleetbench.matrix.types import KvFormat  # noqa: PLC0415  as above
+    from fleetbench.engine import lease, protocol, start  # noqa: PLC0415  as above
+    from fleetbench.engine.llamacpp import LlamaCpp  # noqa: PLC0415  as above
+    from fleetbench.engine.runtime import NodeEngine, Wheel  # noqa: PLC0415  as above
+    from fleetbench.matrix.types import KvFormat, Recipe  # noqa: PLC0415  as above
 
     spec = protocol.LaunchSpec(
         model_path=tiny_gguf,
         model_name="tiny",
-        kv=KvFormat(),
-        weights="f16",
+        checkpoint="gguf",
+        recipe=Recipe(name="f16", weights="f16", kv=KvFormat(k="f16", v="f16")),
         slots=4,
         context_tok=1024,
         threads=1,
@@ -81,7 +93,8 @@ def tiny_session(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         log=tmp_path_factory.mktemp("engine") / "engine.log",
         timeout_s=60,
     )
-    with registry.engine("llamacpp").launch(spec, lease.new_lease("tests")) as session:
+    embedded = NodeEngine(name="llamacpp", runtime=Wheel())
+    with start.start(LlamaCpp(), embedded, spec, lease.new_lease("tests")) as session:
         yield session
 
 

@@ -25,6 +25,7 @@ def recipe_axes(recipe: str, **changes: Any) -> Row:
         "activations": "f16",
         "kv_k": "f16",
         "kv_v": "f16",
+        "scheme": "W16A16",
         "method": "rtn",
         "artifact_id": f"artifact-{recipe}",
         "engine": "llamacpp",

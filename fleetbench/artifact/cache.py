@@ -12,18 +12,25 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from fleetbench.artifact.types import Artifact, ArtifactError
 from fleetbench.errors import UnusableEnvironmentError
 
-MODEL, MANIFEST = "model.gguf", "manifest.json"
+MODEL, FOLDER, MANIFEST = "model.gguf", "model", "manifest.json"
+"""What an artifact is in its folder: one file, or a checkpoint of many in Hugging Face layout."""
 _LOCKS, _STAGING = ".locks", ".staging"
 _SAFE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What an artifact was made of and by, and what came out; `build_s` is how long that took."""
+    """What an artifact was made of and by, what came out, and what that cost.
+
+    build_s: seconds that making it took, the base form included where it was made for it.
+    peak_rss_bytes: the most resident memory of the processes that made it, None where the system does not say.
+    tool: what made it, with versions. calibration_tok: tokens of the calibration text that were looked at.
+    """
 
     artifact_id: str
     model: str
@@ -34,6 +41,11 @@ class Manifest:
     sha256: str
     bytes: int
     build_s: float
+    peak_rss_bytes: int | None = None
+    tool: str | None = None
+    calibration_sha256: str | None = None
+    calibration_tok: int | None = None
+    protect: tuple[str, ...] = ()
 
 
 def default_cache(environment: Mapping[str, str] = os.environ) -> Path:
@@ -76,22 +88,40 @@ def probe(cache: Path) -> None:
         raise UnusableEnvironmentError(str(unwritable(cache, error))) from error
 
 
-def find(cache: Path, artifact_id: str) -> Artifact | None:
-    """The artifact, if it is there and as large as its manifest says."""
-    folder = _place(cache, artifact_id)
+def find(cache: Path, artifact_id: str, file: str = MODEL) -> Artifact | None:
+    """The artifact, if it is there and `file` of it as large as its manifest says."""
+    path = _place(cache, artifact_id) / file
+    manifest = manifest_of(cache, artifact_id)
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        size = (folder / MODEL).stat().st_size
-    except (OSError, ValueError, RecursionError):
+        size = size_bytes(path)
+    except OSError:
         return None
     match manifest:
         case {"artifact_id": known, "bytes": int(wanted), "sha256": str(sha256)} if (known, wanted) == (
             artifact_id,
             size,
         ):
-            return Artifact(artifact_id=artifact_id, path=folder / MODEL, bytes=size, sha256=sha256, build_s=None)
+            peak, tool = manifest.get("peak_rss_bytes"), manifest.get("tool")
+            return Artifact(
+                artifact_id=artifact_id,
+                path=path,
+                bytes=size,
+                sha256=sha256,
+                build_s=None,
+                peak_rss_bytes=peak if isinstance(peak, int) else None,
+                tool=tool if isinstance(tool, str) else None,
+            )
         case _:
             return None
+
+
+def manifest_of(cache: Path, artifact_id: str) -> Mapping[str, Any]:
+    """What the artifact's manifest says, by the names of `Manifest`; empty where there is none that can be read."""
+    try:
+        found = json.loads((_place(cache, artifact_id) / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 @contextmanager
@@ -127,7 +157,7 @@ def making(cache: Path, artifact_id: str) -> Iterator[Path]:
         os.close(lock)
 
 
-def publish(cache: Path, folder: Path, manifest: Manifest) -> Artifact:
+def publish(cache: Path, folder: Path, manifest: Manifest, file: str = MODEL) -> Artifact:
     """Put a made folder into its place, durable and whole; a broken one there gives way.
 
     Raises:
@@ -136,7 +166,7 @@ def publish(cache: Path, folder: Path, manifest: Manifest) -> Artifact:
     text = json.dumps(asdict(manifest), indent=1, sort_keys=True)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
     folder.chmod(0o755)
-    for path in (folder / MODEL, folder / MANIFEST, folder):
+    for path in (*_files(folder / file), folder / file, folder / MANIFEST, folder):
         sync(path)
     place = _place(cache, manifest.artifact_id)
     if place.exists():
@@ -149,10 +179,12 @@ def publish(cache: Path, folder: Path, manifest: Manifest) -> Artifact:
     sync(cache)
     return Artifact(
         artifact_id=manifest.artifact_id,
-        path=place / MODEL,
+        path=place / file,
         bytes=manifest.bytes,
         sha256=manifest.sha256,
         build_s=manifest.build_s,
+        peak_rss_bytes=manifest.peak_rss_bytes,
+        tool=manifest.tool,
     )
 
 
@@ -163,6 +195,16 @@ def unwritable(cache: Path, error: OSError) -> ArtifactError:
         f"the artifact cache {cache} cannot be written: {why}{_room(cache)}; "
         "make room or set FLEETBENCH_CACHE to another folder"
     )
+
+
+def size_bytes(path: Path) -> int:
+    """Of a file, or of all files of a checkpoint's folder; raises OSError where there is neither."""
+    return sum(file.stat().st_size for file in _files(path)) if path.is_dir() else path.stat().st_size
+
+
+def _files(path: Path) -> list[Path]:
+    """Files of a folder, and of folders in it; none of what is a file itself."""
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else []
 
 
 def sync(path: Path) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 
-from fleetbench.artifact import safetensors, vocabulary
+from fleetbench.artifact import hashing, safetensors, vocabulary
 from fleetbench.artifact.llama import Shape, layer_shapes
 from fleetbench.artifact.safetensors import SafetensorsError, Stored
 from fleetbench.artifact.vocabulary import Vocabulary, VocabularyError
@@ -32,8 +33,8 @@ _NAMES = {
     "ffn_down": "mlp.down_proj",
 }
 _MAX_JSON_BYTES = 200_000_000
-_CHUNK_BYTES = 1 << 20
 _SHOWN = 3
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _UNSUPPORTED: Mapping[str, tuple[object, ...]] = {
     # Values of config.json under which the weights mean what the conversion takes them to mean.
     "hidden_act": (None, "silu"),
@@ -113,26 +114,29 @@ def digest(model: HfModel) -> str:
     Raises:
         InputError: a file vanished or became unreadable.
     """
+    return digest_files((model.folder / CONFIG, model.folder / TOKENIZER, *model.weight_files))
+
+
+def digest_files(paths: Iterable[Path]) -> str:
+    """Hex sha256 over the name and sha256 of every file; a file of the hub's cache is named by its own sha256.
+
+    Raises:
+        InputError: a file vanished or became unreadable.
+    """
     whole = hashlib.sha256()
-    for path in (model.folder / CONFIG, model.folder / TOKENIZER, *model.weight_files):
+    for path in paths:
         try:
-            whole.update(f"{path.name}\0{file_sha256(path)}\n".encode())
+            blob = path.resolve(strict=True).name
+            sha256 = blob if path.is_symlink() and _SHA256.match(blob) else hashing.remembered_sha256(path)
         except OSError as error:
             raise InputError((f"{path}: {error.strerror or error}",)) from error
+        whole.update(f"{path.name}\0{sha256}\n".encode())
     return whole.hexdigest()
 
 
 def hf_name(layer: int, name: str) -> str:
     """Hugging Face's name of a layer's tensor that GGUF calls `name`."""
     return f"model.layers.{layer}.{_NAMES[name]}.weight"
-
-
-def file_sha256(path: Path) -> str:
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            found.update(chunk)
-    return found.hexdigest()
 
 
 def _is_folder(path: Path) -> bool:

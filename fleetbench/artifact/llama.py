@@ -151,3 +151,25 @@ def _writer(path: Path) -> Iterator[gguf.GGUFWriter]:
             writer.close()
         raise
     writer.close()
+
+
+def read_vocabulary(reader: gguf.GGUFReader) -> Vocabulary:
+    """The vocabulary that `describe` put into a file.
+
+    Raises:
+        KeyError: it lacks a field.
+    """
+
+    def field(name: str, missing: Any = None) -> Any:
+        found = reader.fields.get(f"tokenizer.ggml.{name}")
+        return missing if found is None else found.contents()
+
+    return Vocabulary(
+        pre=str(field("pre")),
+        tokens=tuple(field("tokens")),
+        types=tuple(field("token_type")),
+        merges=tuple(field("merges", ())),
+        bos=field("bos_token_id"),
+        eos=field("eos_token_id"),
+        add_bos=bool(field("add_bos_token", False)),
+    )

@@ -13,6 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 _WIDTH_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+_BITS = {
+    **dict.fromkeys(("F4",), 4),
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 8),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 16),
+    **dict.fromkeys(("U32", "I32", "F32"), 32),
+    **dict.fromkeys(("U64", "I64", "F64", "C64"), 64),
+}
+"""Of one element, by the format's own names of types (from general knowledge of the format; other types pass)."""
 _LENGTH_BYTES = 8
 _MAX_HEADER_BYTES = 100_000_000
 
@@ -51,10 +60,7 @@ def index(path: Path) -> dict[str, Stored]:
         SafetensorsError: no regular file, truncated, not safetensors, or of a dtype other than F32, F16 and BF16.
         OSError: unreadable.
     """
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):  # opening a FIFO would wait for a writer
-        raise SafetensorsError("not a regular file")
-    size = found.st_size
+    size = _size(path)
     header, data_start = _header(path, size)
     tensors = {
         name: _stored(path, name, entry, data_start, size) for name, entry in header.items() if name != "__metadata__"
@@ -63,6 +69,47 @@ def index(path: Path) -> dict[str, Stored]:
     if tensors and end != size:
         raise SafetensorsError(f"it has {size} bytes where its header describes {end}")
     return tensors
+
+
+def check(path: Path) -> None:
+    """Prove that one file holds the tensors of its header whole, whatever their types.
+
+    Raises:
+        SafetensorsError: no regular file, truncated, or not safetensors.
+        OSError: unreadable.
+    """
+    size = _size(path)
+    header, data_start = _header(path, size)
+    last = 0
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        match entry:
+            case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(begin), int(end)]}:
+                pass
+            case _:
+                raise SafetensorsError(f"its entry for {name} is malformed")
+        _check_shape(name, shape)
+        bits = _BITS.get(dtype)
+        if not 0 <= begin <= end or (bits is not None and (end - begin) * 8 != math.prod(shape) * bits):
+            raise SafetensorsError(f"the offsets of {name} do not fit its shape")
+        if data_start + end > size:
+            raise SafetensorsError(f"it is truncated: {name} ends at byte {data_start + end} of {size}")
+        last = max(last, data_start + end)
+    if last and last != size:
+        raise SafetensorsError(f"it has {size} bytes where its header describes {last}")
+
+
+def _size(path: Path) -> int:
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):  # opening a FIFO would wait for a writer
+        raise SafetensorsError("not a regular file")
+    return found.st_size
+
+
+def _check_shape(name: str, shape: list[Any]) -> None:
+    if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in shape):
+        raise SafetensorsError(f"the shape of {name} is malformed")
 
 
 def _header(path: Path, size: int) -> tuple[dict[str, Any], int]:
@@ -88,8 +135,7 @@ def _stored(path: Path, name: str, entry: object, data_start: int, size: int) ->
             raise SafetensorsError(f"its entry for {name} is malformed")
     if dtype not in _WIDTH_BYTES:
         raise SafetensorsError(f"{name} is stored as {dtype}; F32, F16 and BF16 are supported")
-    if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in shape):
-        raise SafetensorsError(f"the shape of {name} is malformed")
+    _check_shape(name, shape)
     if not 0 <= begin <= end or end - begin != math.prod(shape) * _WIDTH_BYTES[dtype]:
         raise SafetensorsError(f"the offsets of {name} do not fit its shape")
     if data_start + end > size:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from pathlib import Path
 
-from fleetbench.artifact import convert, hf, ladder
+from fleetbench.artifact import calibrate, convert, hf, ladder, mixtures
 from fleetbench.artifact.hf import HfModel
 from fleetbench.artifact.types import ArtifactError
 from fleetbench.errors import InputError
@@ -19,7 +19,9 @@ _SUITE = "embedded"
 
 def toolchain() -> str:
     """What turns a model into an artifact, with versions; another one gives other artifact ids."""
-    return f"gguf {version('gguf')}, xllamacpp {version('xllamacpp')}, converter {convert.VERSION}"
+    wheels = f"gguf {version('gguf')}, xllamacpp {version('xllamacpp')}"
+    own = f"converter {convert.VERSION}, mixtures {mixtures.SOURCE}, imatrix {calibrate.VERSION}"
+    return f"{wheels}, {own}"
 
 
 def inspect(name: str, path: Path | None) -> ModelInfo:

@@ -137,7 +137,7 @@ def _axes(model: str, engine: str | None) -> Row:
         "random_weights": False,
         "recipe": AS_SERVED,
         "reference": True,  # `compare` wants one in each run, and there is no other cell
-        **dict.fromkeys(("weights", "activations", "kv_k", "kv_v", "method", "artifact_id"), UNKNOWN),
+        **dict.fromkeys(("weights", "activations", "kv_k", "kv_v", "scheme", "method", "artifact_id"), UNKNOWN),
         "engine": engine or UNKNOWN,
         "engine_version": UNKNOWN,
         "hardware": UNKNOWN,

@@ -1,134 +1,153 @@
-"""What is known: formats, engines, hardware and embedded models, out of the YAML files beside this module."""
+"""Finds what is known by its name: out of the YAML files beside this module, and of a folder of the user's own.
+
+The folder that `FLEETBENCH_CATALOG` names has the same layout. A file there adds an entry, or changes keys of the
+shipped one of the same name: a price, a bandwidth, one peak of several; a list, such as an engine's rules, it replaces
+whole.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import resources
-from typing import Any, Literal, cast
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
-Axis = Literal["weights", "activations", "kv", "attention"]
+from fleetbench.catalog import config_json
+from fleetbench.catalog.shapes import ModelShape
+from fleetbench.catalog.types import (
+    Axis,
+    EmbeddedModel,
+    EngineSpec,
+    FormatInfo,
+    GpuInfo,
+    MethodInfo,
+    PublishedModel,
+    RecipeInfo,
+    SuiteInfo,
+)
+from fleetbench.errors import InputError
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FormatInfo:
-    """A number format.
-
-    bits: mean bits per element with its scales, None where the name does not fix it; block: elements that share
-    a scale group; block_bytes: bytes of one stored block, None where no stored layout is known; ggml: the type's
-    name in a GGUF file; axes: where a recipe may name it.
-    """
-
-    name: str
-    bits: float | None
-    block: int | None
-    block_bytes: int | None
-    ggml: str | None
-    axes: tuple[Axis, ...]
-    source: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineSpec:
-    """What an engine can be asked for; where it is not implemented, names that its source gives, never complete."""
-
-    name: str
-    implemented: bool
-    weights: tuple[str, ...]
-    activations: tuple[str, ...]
-    kv: tuple[str, ...]
-    attention: tuple[str, ...]
-    methods: tuple[str, ...]
-    hardware: tuple[str, ...]
-    note: str
-    source: str
+OVERLAY = "FLEETBENCH_CATALOG"
+Entry = TypeVar("Entry")
+_SHOWN = 10
+_schemas: dict[type[Any], TypeAdapter[Any]] = {}
+_found: dict[tuple[str, str], object] = {}
+"""Entries that were asked for, by folder or key and name: the catalog does not change while a process lives."""
+_BOOL = "tag:yaml.org,2002:bool"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HardwareInfo:
-    """A hardware tag; memory of one GPU, and the price of one GPU for an hour with its source and date.
-
-    memory_bytes and price_usd_h are None where no source at hand states them.
-    """
-
-    name: str
-    gpu: str | None
-    memory_bytes: int | None
-    memory_source: str
-    price_usd_h: float | None
-    price_source: str
-    price_date: str | None
+class _Loader(yaml.CSafeLoader):
+    """YAML in which `on` is a word, as in YAML 1.2: only true and false are not."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EmbeddedModel:
-    """A model that comes with fleetbench; max_context_tok: prompt and output together."""
-
-    name: str
-    random_weights: bool
-    suites: tuple[str, ...]
-    max_context_tok: int
-    about: str
-    source: str
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if tag != _BOOL or first in "tTfF"]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SuiteInfo:
-    """A quality suite; another version asks other items. max_items: of each category, a count."""
-
-    name: str
-    version: str
-    max_items: int
-    about: str
-    source: str
-
-
-def format_info(name: str) -> FormatInfo | None:
-    return _formats().get(name)
+def gpu_info(name: str) -> GpuInfo | None:
+    """A kind of hardware by its tag or an alias of it."""
+    return _of_folder("gpus", name, GpuInfo)
 
 
 def engine_spec(name: str) -> EngineSpec | None:
-    return _engines().get(name)
+    return _of_folder("engines", name, EngineSpec)
 
 
-def hardware_info(name: str) -> HardwareInfo | None:
-    return _hardware().get(name)
+def published_model(name: str) -> PublishedModel | None:
+    """A published model by its name, an alias or its hub id, whatever the case."""
+    return _of_folder("models", name, PublishedModel)
+
+
+@cache
+def model_shape(name: str) -> ModelShape | None:
+    """The shape of a published model; its config is checked by a test, so it parses."""
+    model = published_model(name)
+    return None if model is None else config_json.parse(model.config)
+
+
+def format_info(name: str) -> FormatInfo | None:
+    return _of_file("formats.yaml", "formats", name, FormatInfo)
+
+
+def method_info(name: str) -> MethodInfo | None:
+    return _of_file("methods.yaml", "methods", name, MethodInfo)
+
+
+def recipe_info(name: str) -> RecipeInfo | None:
+    return _of_file("recipes.yaml", "recipes", name, RecipeInfo)
 
 
 def embedded_model(name: str) -> EmbeddedModel | None:
-    return _models().get(name)
+    return _of_file("embedded.yaml", "models", name, EmbeddedModel)
 
 
 def suite_info(name: str) -> SuiteInfo | None:
-    return _suites().get(name)
+    return _of_file("embedded.yaml", "suites", name, SuiteInfo)
 
 
-def format_names(axis: Axis) -> tuple[str, ...]:
-    return tuple(name for name, info in _formats().items() if axis in info.axes)
+def gpu_of_device(device: str) -> GpuInfo | None:
+    """The kind whose vendor tools print this device name; None where none or several kinds do."""
+    found = [info for name in gpu_names() if (info := gpu_info(name)) and device in info.devices]
+    return found[0] if len(found) == 1 else None
 
 
-def method_names() -> tuple[str, ...]:
-    return tuple(_load("formats.yaml")["methods"])
+def gpu_names() -> tuple[str, ...]:
+    return _stems("gpus")
 
 
 def engine_names() -> tuple[str, ...]:
-    return tuple(_engines())
+    return _stems("engines")
 
 
-def hardware_names() -> tuple[str, ...]:
-    return tuple(_hardware())
+def published_names() -> tuple[str, ...]:
+    return _stems("models")
 
 
-def model_names() -> tuple[str, ...]:
-    return tuple(_models())
+def format_names(axis: Axis) -> tuple[str, ...]:
+    names = _entries("formats.yaml", "formats")
+    return tuple(name for name in names if (info := format_info(name)) and axis in info.axes)
+
+
+def method_names() -> tuple[str, ...]:
+    return tuple(_entries("methods.yaml", "methods"))
+
+
+def recipe_names() -> tuple[str, ...]:
+    return tuple(_entries("recipes.yaml", "recipes"))
+
+
+def embedded_names() -> tuple[str, ...]:
+    return tuple(_entries("embedded.yaml", "models"))
 
 
 def suite_names() -> tuple[str, ...]:
-    return tuple(_suites())
+    return tuple(_entries("embedded.yaml", "suites"))
+
+
+@cache
+def aliases(kind: str) -> Mapping[str, str]:
+    """Every name, alias and hub id of a kind (`gpus`, `models`, `formats`), case folded, to the name it stands for."""
+    found: dict[str, str] = {}
+    if kind == "formats":
+        for name in _entries("formats.yaml", "formats"):
+            info = format_info(name)
+            found |= {word.casefold(): name for word in (info.aliases if info else ())}
+        return found
+    for name in _stems(kind):
+        given = _raw(kind, name)
+        for word in (name, given.get("hub"), *(given.get("aliases") or ())):
+            if isinstance(word, str):
+                found[word.casefold()] = name
+    return found
 
 
 def nearest(name: str, names: Iterable[str]) -> list[str]:
@@ -138,40 +157,95 @@ def nearest(name: str, names: Iterable[str]) -> list[str]:
     return [by_fold[fold] for fold in found]
 
 
-@cache
-def _formats() -> dict[str, FormatInfo]:
-    entries = _load("formats.yaml")["formats"]
-    return {name: FormatInfo(name=name, **_tuples(entry)) for name, entry in entries.items()}
+def _of_folder(folder: str, name: str, kind: type[Entry]) -> Entry | None:
+    stem = name if name in _stems(folder) else aliases(folder).get(name.casefold())
+    if stem is None:
+        return None
+    if (folder, stem) not in _found:
+        _found[folder, stem] = _valid(f"{folder}/{stem}.yaml", {**_raw(folder, stem), "name": stem}, kind)
+    return cast("Entry", _found[folder, stem])
+
+
+def _of_file(file: str, key: str, name: str, kind: type[Entry]) -> Entry | None:
+    if (key, name) not in _found:
+        entries = _entries(file, key)
+        if name not in entries:
+            return None
+        _found[key, name] = _valid(f"{file}: {key}.{name}", {**entries[name], "name": name}, kind)
+    return cast("Entry", _found[key, name])
+
+
+def _valid(where: str, given: dict[str, Any], kind: type[Entry]) -> Entry:
+    if kind not in _schemas:
+        _schemas[kind] = TypeAdapter(kind)
+    try:
+        return cast("Entry", _schemas[kind].validate_python(given))
+    except ValidationError as error:
+        found = [f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors(include_url=False)]
+        more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
+        raise InputError(tuple(f"catalog {where}: {mistake}" for mistake in (*found[:_SHOWN], *more))) from error
 
 
 @cache
-def _engines() -> dict[str, EngineSpec]:
-    entries = _load("engines.yaml")["engines"]
-    return {name: EngineSpec(name=name, **_tuples(entry)) for name, entry in entries.items()}
+def _stems(folder: str) -> tuple[str, ...]:
+    try:
+        shipped = {file.name for place in _places() if (at := place / folder).is_dir() for file in at.iterdir()}
+    except OSError as error:
+        raise InputError((f"catalog {error.filename}: {error.strerror}",)) from error
+    return tuple(sorted(name.removesuffix(".yaml") for name in shipped if name.endswith(".yaml")))
 
 
 @cache
-def _hardware() -> dict[str, HardwareInfo]:
-    entries = _load("hardware.yaml")["hardware"]
-    return {name: HardwareInfo(name=name, **entry) for name, entry in entries.items()}
+def _raw(folder: str, stem: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for place in _places():
+        file = place / folder / f"{stem}.yaml"
+        if file.is_file():
+            found = _merged(found, _read(file))
+    return found
 
 
 @cache
-def _models() -> dict[str, EmbeddedModel]:
-    entries = _load("models.yaml")["models"]
-    return {name: EmbeddedModel(name=name, **_tuples(entry)) for name, entry in entries.items()}
+def _entries(file: str, key: str) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for place in _places():
+        if (place / file).is_file():
+            entries = _read(place / file).get(key) or {}
+            if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
+                raise InputError((f"catalog {place / file}: {key}: is not a mapping of names to mappings",))
+            found |= {name: _merged(found.get(name, {}), entry) for name, entry in entries.items()}
+    return found
+
+
+def _merged(shipped: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys of `own` in place of the shipped ones; those of a mapping one by one, a figure with its source whole."""
+
+    def merged(old: object, new: object) -> object:
+        if isinstance(old, Mapping) and isinstance(new, Mapping) and "value" not in old:
+            return {**old, **new}
+        return new
+
+    return {**shipped, **{key: merged(shipped.get(key), value) for key, value in own.items()}}
 
 
 @cache
-def _suites() -> dict[str, SuiteInfo]:
-    return {name: SuiteInfo(name=name, **entry) for name, entry in _load("models.yaml")["suites"].items()}
+def _places() -> tuple[Traversable, ...]:
+    """The shipped catalog, and the user's own behind it."""
+    shipped = resources.files("fleetbench.catalog")
+    own = os.environ.get(OVERLAY)
+    if not own:
+        return (shipped,)
+    if not Path(own).is_dir():
+        raise InputError((f"{OVERLAY}: {own} is no folder (make it, or unset the variable)",))
+    return (shipped, Path(own))
 
 
-@cache
-def _load(file: str) -> dict[str, dict[str, dict[str, Any]]]:
-    text = resources.files("fleetbench.catalog").joinpath(file).read_text(encoding="utf-8")
-    return cast("dict[str, dict[str, dict[str, Any]]]", yaml.safe_load(text))
-
-
-def _tuples(entry: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+def _read(file: Traversable) -> dict[str, Any]:
+    try:
+        found = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a safe one
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        said = " ".join(str(error).split())
+        raise InputError((f"catalog {file}: cannot be read: {said}",)) from error
+    if not isinstance(found, dict):
+        raise InputError((f"catalog {file}: is not a mapping",))
+    return found

@@ -20,6 +20,8 @@ from fleetbench.matrix.types import LoadPoint, Outcome
 from fleetbench.plan.machine import Event, LaunchEnded, LaunchLost, Record, Start, TrialEnded, TrialStarted
 from fleetbench.plan.types import EngineLaunch, Plan, Trial
 
+_REASONS_SHOWN = 5
+
 
 class _Watched(Console):
     """A console whose reader may leave: the run goes on, where rich by itself would end it."""
@@ -37,7 +39,7 @@ class RunView:
         self.trials = {trial.trial_id: trial for trial in plan.trials}
         self.title = escape(f"{plan.matrix.name} (run {plan.run})")
         self.cells = len(plan.cells)
-        self.refused = len(plan.refusals)
+        self.refused = Counter((refusal.rule, refusal.sentence) for refusal in plan.refusals)
         self.total = len(plan.trials)
         self.ended = settled
         self.left = Counter(trial.cell.cell_id for trial in todo.trials)
@@ -71,7 +73,11 @@ class RunView:
         done = f", {self.ended} of {self.total} trials already done" if self.ended else ""
         self.say(f"[bold]{self.title}[/]: {self.cells} cells, {len(plan)} trials in {len(todo)} engine launches{done}")
         if self.refused:
-            self.say(f"  {self.refused} cells are refused; `fleetbench plan` says why")
+            self.say(f"  {self.refused.total()} cells are refused:")
+            for (rule, sentence), count in self.refused.most_common(_REASONS_SHOWN):
+                self.say(f"    {count} by {rule}: {escape(sentence)}")
+            if (more := len(self.refused) - _REASONS_SHOWN) > 0:
+                self.say(f"    and {more} more reasons, in the table refusals")
 
     def say(self, text: str) -> None:
         """One line that stays."""

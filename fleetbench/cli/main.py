@@ -18,7 +18,8 @@ FAILED, WRONG_INPUT, INTERRUPTED, UNUSABLE = 1, 2, 3, 4
 EPILOG = """\b
 Exit codes:
   0  every cell ok, or refused as planned
-  1  some cells failed or are invalid (plan: something is refused)
+  1  some cells failed or are invalid (plan: something
+     is refused; fit: it does not fit; prepare: one could not be made)
   2  the input is wrong
   3  interrupted; the same command goes on
   4  the environment is not usable
@@ -27,6 +28,8 @@ Exit codes:
 COMMANDS = {
     "submit": ("fleetbench.cli.submit:submit", "Run a matrix, or go on with one."),
     "plan": ("fleetbench.cli.plan:plan", "Say what a matrix would run, and what is refused."),
+    "fit": ("fleetbench.cli.fit:fit", "Say whether a model fits a GPU, part by part."),
+    "prepare": ("fleetbench.cli.prepare:prepare", "Make the checkpoints that a matrix needs."),
     "bench": ("fleetbench.cli.bench:bench", "Measure a server that runs already."),
     "compare": ("fleetbench.cli.results:compare", "Compare recipes over batch and context."),
     "runs": ("fleetbench.cli.results:runs", "List the runs in the warehouse."),

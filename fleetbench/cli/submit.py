@@ -46,14 +46,14 @@ def submit(
     from fleetbench.artifact.cache import default_cache, probe
     from fleetbench.cli.live import note
     from fleetbench.cli.selection import matching_cells
-    from fleetbench.fleet.planning import plan_file
+    from fleetbench.fleet.planning import plan_here
     from fleetbench.fleet.submission import open_submission, sole_driver
     from fleetbench.store.commit import Warehouse
 
     if new and click.get_current_context().get_parameter_source("run") is not ParameterSource.DEFAULT:
         raise click.UsageError("--new takes a fresh run name, --run gives one: keep one of them")
     name = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3] if new else run
-    planned = plan_file(matrix, name)
+    planned = plan_here(matrix, name)
     cells = matching_cells(planned.plan, only) if only else None
     cache = default_cache()
     probe(cache)
@@ -128,4 +128,4 @@ def _exit_code(submission: Submission, ended: Ended) -> int:
     from fleetbench.matrix.types import Outcome
 
     outcomes = [ended.outcomes.get(trial.trial_id) for trial in submission.plan.trials]
-    return 0 if all(outcome is Outcome.OK for outcome in outcomes) else FAILED
+    return 0 if outcomes and all(outcome is Outcome.OK for outcome in outcomes) else FAILED

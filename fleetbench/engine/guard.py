@@ -3,7 +3,8 @@
 Started as a script by a plain `python -I -S`, hence the standard library only. The guard forks itself
 away from its owner's child list, becomes the reaper of all that the command starts, and waits for the
 first of: the command's end, the owner's word on the lifeline, the owner's death in any way. Then it
-kills the whole tree and says on the status pipe how the command ended.
+kills the whole tree, runs the `after` command, which ends what no signal reaches (a container outlives its
+client), and says on the status pipe how the command ended.
 
 Lifeline: end of file kills at once; a line `q SECONDS` terminates, waits that long, then kills.
 """
@@ -17,6 +18,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
 LEASE_ENV = "FLEETBENCH_LEASE"
@@ -25,6 +27,7 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 CANNOT_RUN = 127
 STUCK_S = 5.0
+AFTER_S = 30.0
 
 
 class Stat(NamedTuple):
@@ -114,7 +117,10 @@ def prctl(option: int, value: int) -> None:
 class Guard:
     """The engine's parent: one per engine, single-threaded, driven by events only."""
 
-    def __init__(self, *, lifeline: int, status: int, owner: tuple[int, int], wake: int) -> None:
+    def __init__(
+        self, *, lifeline: int, status: int, owner: tuple[int, int], wake: int, after: Sequence[str] = ()
+    ) -> None:
+        self.after = list(after)
         self.lifeline = lifeline
         self.status = status
         self.owner = owner
@@ -143,7 +149,7 @@ class Guard:
         me = os.getpid()
         pid = os.fork()
         if pid == 0:
-            become(argv, lease, me)
+            become(argv, me, lease)
         self.engine = pid
         self.say(guard=me, engine=pid)
 
@@ -213,7 +219,26 @@ class Guard:
                 self.terminate(grace_of(event))
             break
         clean = self.kill_all()
+        clean = self.finish() and clean
         self.say(code=self.code, cause=cause, clean=clean)
+
+    def finish(self) -> bool:
+        """Runs the `after` command, `AFTER_S` at most; False where it failed, so that something may be left."""
+        if not self.after:
+            return True
+        me = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            become(self.after, me, None)
+        deadline = time.monotonic() + AFTER_S
+        while (left := deadline - time.monotonic()) > 0:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                return self.kill_all() and status == 0
+            if select.select([self.wake], [], [], left)[0]:
+                os.read(self.wake, 4096)
+        self.kill_all()
+        return False
 
 
 def grace_of(command: str) -> float:
@@ -225,8 +250,8 @@ def grace_of(command: str) -> float:
         return 0.0
 
 
-def become(argv: list[str], lease: str, guard: int) -> NoReturn:
-    """The forked child turns into the command, and dies with the guard."""
+def become(argv: list[str], guard: int, lease: str | None) -> NoReturn:
+    """The forked child turns into the command, and dies with the guard; only the engine bears the lease."""
     try:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != guard:
@@ -236,7 +261,8 @@ def become(argv: list[str], lease: str, guard: int) -> NoReturn:
         signal.set_wakeup_fd(-1)
         os.setsid()
         os.environ.pop(GUARD_ENV, None)
-        os.environ[LEASE_ENV] = lease
+        if lease is not None:
+            os.environ[LEASE_ENV] = lease
         os.execvp(argv[0], argv)  # noqa: S606  an argument list: no shell is wanted
     except OSError as error:
         os.write(2, f"guard: cannot run {argv[0]}: {error.strerror}\n".encode())
@@ -263,7 +289,13 @@ def main() -> None:
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     wake, waker = os.pipe()
     handle_signals(waker)
-    guard = Guard(lifeline=order["lifeline"], status=order["status"], owner=(order["owner"], order["ticks"]), wake=wake)
+    guard = Guard(
+        lifeline=order["lifeline"],
+        status=order["status"],
+        owner=(order["owner"], order["ticks"]),
+        wake=wake,
+        after=order["after"],
+    )
     guard.start(order["argv"], order["lease"])
     guard.run()
     os._exit(0)

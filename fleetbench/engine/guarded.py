@@ -44,8 +44,10 @@ class Exit:
 class Guarded:
     """One running command and its guard; losing this object ends the command."""
 
-    def __init__(self, *, lifeline: int, status: int, lease: str) -> None:
+    def __init__(self, *, lifeline: int, status: int, lease: str, after: Sequence[str] = ()) -> None:
         self.lease = lease
+        self._after = tuple(after)
+        self._kill_s = KILL_S + (guard.AFTER_S if after else 0.0)
         self.engine_pid = -1
         self.guard_pid = -1
         self._status = status
@@ -58,8 +60,18 @@ class Guarded:
         self._line = threading.Lock()
 
     @classmethod
-    def start(cls, argv: Sequence[str], env: Mapping[str, str], lease: str, log: Path) -> Guarded:
+    def start(
+        cls, argv: Sequence[str], env: Mapping[str, str], lease: str, log: Path, after: Sequence[str] = ()
+    ) -> Guarded:
         """Starts `argv` under a guard; its output replaces `log`.
+
+        Args:
+            argv: the command, its program first.
+            env: its whole environment; the lease is added.
+            lease: names the owner.
+            log: where its output goes.
+            after: a command that ends what no signal reaches, such as a container; run once all else is dead,
+                however that came about, and by the next one who knows where the guard itself was killed.
 
         Raises:
             OSError: the log cannot be written, or no process can be made.
@@ -69,9 +81,17 @@ class Guarded:
         with log.open("wb") as output:
             lifeline_end, lifeline = os.pipe()
             status, status_end = os.pipe()
-            self = cls(lifeline=lifeline, status=status, lease=lease)
+            self = cls(lifeline=lifeline, status=status, lease=lease, after=after)
             try:
-                _spawn(argv, env, lease, lifeline_end=lifeline_end, status_end=status_end, output=output.fileno())
+                _spawn(
+                    argv,
+                    env,
+                    lease,
+                    after,
+                    lifeline_end=lifeline_end,
+                    status_end=status_end,
+                    output=output.fileno(),
+                )
             finally:
                 os.close(lifeline_end)
                 os.close(status_end)
@@ -99,13 +119,13 @@ class Guarded:
     def stop(self, grace_s: float) -> Exit:
         """Terminates, and kills what is left after `grace_s`; idempotent."""
         self._tell(f"q {grace_s}\n", hang_up=False)
-        return self.wait(grace_s + KILL_S) or self.kill()
+        return self.wait(grace_s + self._kill_s) or self.kill()
 
     def kill(self) -> Exit:
         """Kills everything at once; idempotent."""
         self._tell("q 0\n", hang_up=True)
         with self._lock:
-            return self.wait(KILL_S) or self._end({"cause": "guard_lost"})
+            return self.wait(self._kill_s) or self._end({"cause": "guard_lost"})
 
     def _tell(self, words: str, *, hang_up: bool) -> None:
         """Says it to the guard; a guard that is gone shows on the status pipe."""
@@ -122,8 +142,16 @@ class Guarded:
         self._close_status()
         if message["cause"] == "guard_lost":
             lease.kill_lease(self.lease)
+            self._finish()
         self._exit = Exit(code=message.get("code"), cause=message["cause"], clean=message.get("clean", False))
         return self._exit
+
+    def _finish(self) -> None:
+        """What the guard would have done last."""
+        if self._after:
+            with contextlib.suppress(OSError, subprocess.SubprocessError):
+                quiet = subprocess.DEVNULL
+                subprocess.run(self._after, stdin=quiet, stdout=quiet, stderr=quiet, timeout=guard.AFTER_S, check=False)
 
     def _message(self, timeout_s: float) -> dict[str, Any] | None:
         """The guard's next line; `guard_lost` where it died; None at the timeout."""
@@ -147,6 +175,7 @@ def _spawn(
     argv: Sequence[str],
     env: Mapping[str, str],
     lease_text: str,
+    after: Sequence[str],
     *,
     lifeline_end: int,
     status_end: int,
@@ -156,6 +185,7 @@ def _spawn(
     me = guard.read_stat(pid)
     order = {
         "argv": list(argv),
+        "after": list(after),
         "lease": lease_text,
         "lifeline": lifeline_end,
         "status": status_end,

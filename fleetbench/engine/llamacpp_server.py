@@ -1,7 +1,6 @@
 """The body of the embedded engine's process: llama.cpp's HTTP server out of the xllamacpp wheel.
 
-`python -m fleetbench.engine.llamacpp_server SPEC.json`; the specification is llamacpp.py's, and where
-the server listens is written to the file that it names.
+`python -m fleetbench.engine.llamacpp_server SPEC.json`; the specification is llamacpp.py's.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from typing import Any
 
 import xllamacpp
 
-KV_TYPES = {"f16": "GGML_TYPE_F16", "q8_0": "GGML_TYPE_Q8_0", "q4_0": "GGML_TYPE_Q4_0"}
 LOG_LEVEL = 4  # the first at which llama.cpp says what its cache and its tensors are
 LOOPBACK = "127.0.0.1"
 
@@ -35,8 +33,8 @@ def params(spec: dict[str, Any]) -> Any:
     wanted.cpuparams_batch.n_threads = spec["threads"]
     wanted.n_gpu_layers = 0
     wanted.sampling.seed = spec["seed"]
-    wanted.cache_type_k = getattr(xllamacpp.ggml_type, KV_TYPES[spec["kv_k"]])
-    wanted.cache_type_v = getattr(xllamacpp.ggml_type, KV_TYPES[spec["kv_v"]])
+    wanted.cache_type_k = cache_type(spec["kv_k"])
+    wanted.cache_type_v = cache_type(spec["kv_v"])
     wanted.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_ENABLED
     keep_nothing(wanted)
     wanted.endpoint_metrics = True
@@ -51,6 +49,10 @@ def params(spec: dict[str, Any]) -> Any:
     return wanted
 
 
+def cache_type(name: str) -> Any:
+    return getattr(xllamacpp.ggml_type, f"GGML_TYPE_{name.upper()}")
+
+
 def keep_nothing(wanted: Any) -> None:
     """No state from one request to the next, unless a request asks for it."""
     wanted.cache_prompt = False
@@ -61,15 +63,14 @@ def keep_nothing(wanted: Any) -> None:
 
 def main() -> int:
     spec = json.loads(Path(sys.argv[1]).read_text())
+    sys.stderr.write(f"llamacpp_server: xllamacpp {version('xllamacpp')}\n")
+    sys.stderr.flush()
     try:
         server = xllamacpp.Server(params(spec))
     except RuntimeError as error:
         sys.stderr.write(f"llamacpp_server: {error}\n")
         return 1
-    ready = Path(spec["ready"])
-    draft = ready.with_name(ready.name + ".tmp")
-    draft.write_text(json.dumps({"base_url": server.listening_address, "version": version("xllamacpp")}))
-    draft.rename(ready)
+    sys.stderr.write(f"llamacpp_server: serving at {server.listening_address}\n")
     while True:
         signal.pause()
 

@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import Literal
 
 from fleetbench.artifact.cache import default_cache
-from fleetbench.engine.registry import engine, names
+from fleetbench.catalog import lookup
+from fleetbench.engine import facts, settings
+from fleetbench.engine.registry import names
+from fleetbench.errors import InputError
 from fleetbench_collectors.host.cores import free_cores
 from fleetbench_collectors.host.facts import cpu_model
+from fleetbench_collectors.host.gpus import gpu_facts
 from fleetbench_collectors.load import stamps
 from fleetbench_collectors.power.common import Status, sources
 
@@ -41,6 +45,7 @@ def examine(warehouse: Path) -> list[Finding]:
     return [
         _python(),
         *_engines(),
+        *_devices(),
         _package("ray", "Ray"),
         _package("duckdb", "DuckDB"),
         _cores(),
@@ -58,13 +63,34 @@ def _python() -> Finding:
 
 
 def _engines() -> Iterator[Finding]:
-    for name in names():
-        adapter = engine(name)
-        why = adapter.availability()
+    """Every engine that the node's settings name; the others are told in one line."""
+    try:
+        have = settings.read()
+    except InputError as error:
+        yield Finding(subject="engines", verdict="lack", found="the node's settings are wrong", remedy=str(error))
+        return
+    for name in have:
+        why = facts.availability(name)
         if why is None:
-            yield Finding(subject=name, verdict="ok", found=f"version {adapter.info().version}")
+            yield Finding(subject=name, verdict="ok", found=f"version {facts.info(name).version}")
         else:
             yield Finding(subject=name, verdict="lack", found="not usable", remedy=why)
+    others = [name for name in names() if name not in have]
+    if others:
+        remedy = f"say where they are, under `engines:` in {settings.settings_path()}"
+        yield Finding(subject="engines", verdict="note", found=f"not set up: {', '.join(others)}", remedy=remedy)
+
+
+def _devices() -> Iterator[Finding]:
+    """GPUs by the names that NVML prints, and the catalog's tag for each."""
+    names = {value for fact, value in gpu_facts().items() if fact.endswith("name") and value}
+    for device in sorted(names):
+        kind = lookup.gpu_of_device(device)
+        if kind is None:
+            remedy = "add a file for it to a folder of your own and name that in FLEETBENCH_CATALOG"
+            yield Finding(subject="GPU", verdict="note", found=f"{device}: no kind of the catalog", remedy=remedy)
+        else:
+            yield Finding(subject="GPU", verdict="ok", found=f"{device}: {kind.name} of the catalog")
 
 
 def _package(package: str, subject: str) -> Finding:

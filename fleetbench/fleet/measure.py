@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +17,10 @@ from fleetbench.engine.protocol import EngineUnreachableError, Session
 from fleetbench.fleet.ask import Spec, canary_spec, trial_spec
 from fleetbench.fleet.job import LaunchJob
 from fleetbench.fleet.rows import trial_row
-from fleetbench.judge.validity import Validity, judge
-from fleetbench.matrix.types import Outcome
+from fleetbench.judge.validity import Speed, Validity, judge
+from fleetbench.matrix.types import LoadPoint, Outcome
 from fleetbench.plan.machine import TrialEnded
+from fleetbench.plan.roofline import Roof, cell_floors, cell_roof
 from fleetbench.plan.types import Trial
 from fleetbench.store.commit import StoreError, Warehouse
 from fleetbench.store.schema import SCHEMAS, TRIALS
@@ -65,6 +67,8 @@ def measure(bench: Bench, trial: Trial) -> TrialEnded:
     job = bench.job
     attempt = job.trial_attempts.get(trial.trial_id, 0)
     key = {"run_id": job.run_id, "trial_id": trial.trial_id, "attempt": attempt}
+    with suppress(EngineUnreachableError):  # an engine that is gone is found out by the load
+        bench.session.reset_cache()
     result = _ask(bench, trial, key, zero_ns=clock.mono_ns)
     columns = {
         "clock_wall_ns": clock.wall_ns,
@@ -113,7 +117,11 @@ def _ask(bench: Bench, trial: Trial, key: Mapping[str, Any], *, zero_ns: int) ->
     after = [] if "timeout" in _outcomes(measured) else _metrics(bench, key, "after")
     if answer.evidence is not None:
         client = replace(answer.evidence.client, cache_hit_tok=_cache_hits(before, after))
-        validity = judge(answer.evidence.counts, client)
+        bound = cell_roof(trial.cell)
+        floors = cell_floors(trial.cell, bound)
+        columns |= {"ttft_floor_ms": floors.ttft_ms, "itl_floor_ms": floors.itl_ms}
+        speed = _speed(trial, columns, bound)
+        validity = judge(answer.evidence.counts, client, speed=speed)
         outcome, reason = _speed_outcome(bench, _outcomes(measured), validity)
         columns |= {"verdict": validity.verdict, "cache_hit_tok": client.cache_hit_tok}
     else:
@@ -121,6 +129,18 @@ def _ask(bench: Bench, trial: Trial, key: Mapping[str, Any], *, zero_ns: int) ->
         columns |= _quality_columns(measured["quality_items"])
     tables["engine_metrics"] = _table("engine_metrics", [_since(zero_ns, row) for row in (*before, *after)])
     return TrialResult(outcome=outcome, reason=reason, columns=columns, tables={**tables, **measured})
+
+
+def _speed(trial: Trial, columns: Mapping[str, Any], bound: Roof | None) -> Speed:
+    """What was measured beside what can be at best: where few of the sequences decode at once, that of one alone."""
+    work = trial.cell.work
+    alone = trial.cell if not isinstance(work, LoadPoint) else replace(trial.cell, work=replace(work, batch=1))
+    return Speed(
+        ttft_p50_ms=columns.get("ttft_p50_ms"),
+        ttft_floor_ms=columns.get("ttft_floor_ms"),
+        itl_mean_ms=columns.get("itl_mean_ms"),
+        itl_floor_ms=cell_floors(alone, bound).itl_ms,
+    )
 
 
 def _run(bench: Bench, spec: Spec) -> Answer | TrialResult:

@@ -1,24 +1,36 @@
-"""From a matrix file to a plan: reads the file, looks at models and engines, and expands."""
+"""From a matrix file to a plan: reads the file, looks at models, texts and engines, and expands."""
 
 from __future__ import annotations
 
+import errno
 import re
+import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fleetbench.artifact.source import inspect, toolchain
-from fleetbench.engine.registry import engine, names
+from fleetbench.artifact import models as found_models
+from fleetbench.artifact import supply
+from fleetbench.artifact.cache import default_cache
+from fleetbench.artifact.hashing import file_sha256
+from fleetbench.artifact.kinds import toolchain
+from fleetbench.artifact.models import FoundModel
+from fleetbench.catalog import lookup
+from fleetbench.engine import facts, registry
 from fleetbench.errors import InputError
-from fleetbench.fleet.embedded import LOCAL
+from fleetbench.fleet.fleet_file import every_kind, read_fleet, this_machine
+from fleetbench.fleet.start_check import refuse_start
 from fleetbench.matrix.document import Lines, printable
-from fleetbench.matrix.expand import check_axes, expand
+from fleetbench.matrix.expand import NOT_FOUND, check_axes, expand
 from fleetbench.matrix.identity import run_id
 from fleetbench.matrix.read import read_with_lines
-from fleetbench.matrix.types import EngineInfo, Matrix, ModelInfo
-from fleetbench.plan.gate import gate
+from fleetbench.matrix.types import Calibration, Cell, EngineAsk, EngineInfo, Matrix, Recipe
+from fleetbench.plan.gate import Gate, Objection
 from fleetbench.plan.launches import make_plan
-from fleetbench.plan.types import Plan, Refusal
+from fleetbench.plan.types import Fleet, Plan, Refusal
 
+TEXT_ALONE = frozenset({"transformers"})
+"""Engines that refuse what the trials of a run ask with."""
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -30,47 +42,127 @@ class Planned:
     model_paths: dict[str, Path | None]
 
 
-def plan_file(path: Path, run: str) -> Planned:
-    """Plan a matrix file; every mistake in it is reported at once.
+def plan_file(path: Path, run: str, fleet: Path | None = None) -> Planned:
+    """Plan a matrix file for a fleet, or for every kind of the catalog; nothing need be here but config.json.
 
     Raises:
-        InputError: the file, a model in it or the run's name is wrong.
+        InputError: a file, a model in it or the run's name is wrong; every mistake at once.
     """
+    matrix, lines = _read(path, run)
+    return _plan(matrix, lines, run, read_fleet(fleet) if fleet else every_kind(), here=False)
+
+
+def plan_here(path: Path, run: str) -> Planned:
+    """Plan a matrix file for this machine, with the engines, models and tools that it really has.
+
+    Raises:
+        InputError: as `plan_file`.
+    """
+    matrix, lines = _read(path, run)
+    have = {ask.name: facts.info(ask.name).version for ask in matrix.engines if _startable(ask.name)}
+    return _plan(matrix, lines, run, this_machine(have), here=True)
+
+
+def _startable(name: str) -> bool:
+    return name in registry.names() and facts.availability(name) is None
+
+
+def _read(path: Path, run: str) -> tuple[Matrix, Lines]:
     if not RUN_NAME.fullmatch(run):
         raise InputError((f"--run {run!r}: a name has 1 to 64 letters, digits, dots, dashes or underscores",))
-    matrix, lines = read_with_lines(path)
-    models, engines = _look_up(matrix, lines)
-    mistakes = check_axes(matrix, models, lines)
+    return read_with_lines(path)
+
+
+def _plan(matrix: Matrix, lines: Lines, run: str, fleet: Fleet, *, here: bool) -> Planned:
+    models, matrix = _look_up(matrix, lines)
+    infos = {name: found.info for name, found in models.items()}
+    mistakes = check_axes(matrix, infos, lines)
     if mistakes:
         raise InputError(mistakes)
-    expansion = expand(matrix, models, engines)
-    excluded = [Refusal(cell=cell, rule="excluded", sentence=by.because) for cell, by in expansion.excluded]
+    engines = {ask: _engine(ask, fleet) for ask in matrix.engines}
+    expansion = expand(matrix, infos, engines)
+    excluded = [
+        Refusal(cell=cell, verdict="excluded", rule="excluded", sentence=by.because, source="the matrix")
+        for cell, by in expansion.excluded
+    ]
     plan = make_plan(
         run_id=run_id(matrix, run),
         run=run,
         matrix=matrix,
         cells=expansion.cells,
         refused=excluded,
-        gate=lambda cell: gate(cell, frozenset({LOCAL})),
+        rule=Gate(
+            fleet=fleet,
+            allow=matrix.allow,
+            lacks=(lambda cell: _lacks_here(cell, models[cell.model.name].folder)) if here else refuse_start,
+        ).rule,
     )
-    paths = {spec.name: _path(spec.path) for spec in matrix.models}
-    return Planned(plan=plan, model_paths=paths)
+    return Planned(plan=plan, model_paths={name: found.folder for name, found in models.items()})
 
 
-def _path(given: str | None) -> Path | None:
-    return None if given is None else Path(given)
+def _lacks_here(cell: Cell, folder: Path | None) -> Objection | None:
+    """What the engine or this machine lacks of a cell that could run in principle."""
+    if objection := refuse_start(cell):
+        return objection
+    if cell.engine.name in TEXT_ALONE:
+        why = "it takes no prompts of token ids, so that lengths are not exact (`fleetbench bench URL` measures it)"
+        return Objection(verdict="not_here", rule="prompts", sentence=why)
+    for what, word in _beside(cell.recipe):
+        if not Path(word).exists():
+            why = f"the {what} {printable(word)} of recipe {cell.recipe.name} is not on this machine (give its path)"
+            return Objection(verdict="not_here", rule=what.partition(" ")[0], sentence=why)
+    need = supply.Need(
+        artifact_id=cell.artifact_id,
+        engine=cell.engine.name,
+        recipe=cell.recipe,
+        model=cell.model,
+        folder=folder,
+    )
+    lack = supply.lacks(need, default_cache())
+    return Objection(verdict="not_here", rule="checkpoint", sentence=lack) if lack else None
 
 
-def _look_up(matrix: Matrix, lines: Lines) -> tuple[dict[str, ModelInfo], dict[str, EngineInfo]]:
+def _beside(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Paths that a recipe names beside the model."""
+    yield from (("lora adapter", path) for path in recipe.lora)
+    if recipe.draft is not None and recipe.draft.model is not None:
+        yield "draft model", recipe.draft.model
+
+
+def _engine(ask: EngineAsk, fleet: Fleet) -> EngineInfo:
+    """The version that is asked for, else what the fleet's nodes say, else the newest that the catalog looked at."""
+    spec = lookup.engine_spec(ask.name)
+    said = [kind.engines[ask.name] for kind in fleet.kinds.values() if kind.engines and ask.name in kind.engines]
+    version = ask.version or next(iter(said), None) or (spec.known[0] if spec and spec.known else NOT_FOUND)
+    return EngineInfo(name=ask.name, version=version, toolchain=toolchain(ask.name), args=ask.args)
+
+
+def _look_up(matrix: Matrix, lines: Lines) -> tuple[dict[str, FoundModel], Matrix]:
+    """What the models are, and the matrix with its calibration texts read."""
     mistakes: list[str] = []
-    models: dict[str, ModelInfo] = {}
+    models: dict[str, FoundModel] = {}
     for index, spec in enumerate(matrix.models):
         try:
-            models[spec.name] = inspect(spec.name, _path(spec.path))
+            models[spec.name] = found_models.find(spec)
         except InputError as error:
             mistakes += [lines.mistake(("models", index, "path"), printable(one)) for one in error.mistakes]
-    made_by = toolchain()
-    engines = {name: replace(engine(name).info(), toolchain=made_by) for name in matrix.engines if name in names()}
+    recipes: list[Recipe] = []
+    for index, recipe in enumerate(matrix.recipes):
+        try:
+            recipes.append(replace(recipe, calibration=_read_text(recipe.calibration)))
+        except OSError as error:
+            why = (
+                f"{recipe.calibration.path if recipe.calibration else ''}: {error.strerror or error} (name a text file)"
+            )
+            mistakes.append(lines.mistake(("recipes", index, "calibration"), printable(why)))
     if mistakes:
         raise InputError(tuple(mistakes))
-    return models, engines
+    return models, replace(matrix, recipes=tuple(recipes))
+
+
+def _read_text(text: Calibration | None) -> Calibration | None:
+    if text is None:
+        return None
+    if not stat.S_ISREG(Path(text.path).stat().st_mode):  # a FIFO would be waited for, a device has no end
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    return replace(text, sha256=file_sha256(Path(text.path)))

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from fleetbench.matrix.types import Cell, LoadPoint, Outcome
+from fleetbench.artifact.types import Artifact
+from fleetbench.matrix.resolve import scheme
+from fleetbench.matrix.types import Cell, Checkpoint, LoadPoint, Outcome
 from fleetbench.plan.types import EngineLaunch, Plan, Refusal, Trial
 
 Row = dict[str, Any]
+CPU_KINDS = frozenset({"local", "cpu"})
 
 
 def axes(cell: Cell) -> Row:
@@ -25,12 +28,13 @@ def axes(cell: Cell) -> Row:
         "activations": recipe.activations,
         "kv_k": recipe.kv.k,
         "kv_v": recipe.kv.v,
+        "scheme": scheme(recipe),
         "method": recipe.method,
         "artifact_id": cell.artifact_id,
         "engine": cell.engine.name,
         "engine_version": cell.engine.version,
         "hardware": cell.hardware,
-        "gpus": 0 if cell.hardware == "local" else parallel.gpus,
+        "gpus": 0 if cell.hardware in CPU_KINDS else parallel.gpus,
         "tp": parallel.tp,
         "pp": parallel.pp,
         "dp": parallel.dp,
@@ -56,8 +60,37 @@ def refusal_row(run_id: str, refusal: Refusal) -> Row:
         **axes(refusal.cell),
         **work(refusal.cell),
         "kind": refusal.cell.kind,
+        "verdict": refusal.verdict,
         "rule": refusal.rule,
         "sentence": refusal.sentence,
+        "source": refusal.source,
+    }
+
+
+def artifact_row(run_id: str, launch: EngineLaunch, kind: Checkpoint, artifact: Artifact, node: str) -> Row | None:
+    """What making a checkpoint cost; None where it was there already."""
+    if artifact.build_s is None:
+        return None
+    recipe = launch.recipe
+    return {
+        "run_id": run_id,
+        "artifact_id": artifact.artifact_id,
+        "model": launch.model.name,
+        "model_digest": launch.model.digest,
+        "checkpoint": kind,
+        "weights": recipe.weights,
+        "activations": recipe.activations,
+        "scheme": scheme(recipe),
+        "method": recipe.method,
+        "group_size": recipe.group_size,
+        "calibration_sha256": recipe.calibration.sha256 if recipe.calibration else None,
+        "protect": list(recipe.protect),
+        "bytes": artifact.bytes,
+        "build_s": artifact.build_s,
+        "peak_rss_bytes": artifact.peak_rss_bytes,
+        "tool": artifact.tool,
+        "node": node,
+        "made_at": datetime.now(UTC),
     }
 
 

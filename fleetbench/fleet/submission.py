@@ -123,8 +123,9 @@ def record_plan(plan: Plan, warehouse: Warehouse) -> None:
 def execute(submission: Submission, watch: Watch, stop: Stop, say: Callable[[str], None]) -> Ended:
     """Run what is missing, until it is done or a stop is wanted."""
     machine = RunMachine(window=LOCAL_WINDOW)
-    if submission.todo.launches:
+    if submission.todo.launches or not submission.plan.trials:
         record_plan(submission.planned.plan, submission.warehouse)
+    if submission.todo.launches:
         with sole_on_machine(say), embedded_ray(), stop.watched():
             from fleetbench.fleet.controller import Controller  # noqa: PLC0415 - Ray reads its environment at import
 

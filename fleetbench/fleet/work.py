@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from fleetbench import __version__
-from fleetbench.artifact.build import ensure
-from fleetbench.artifact.types import Artifact, ArtifactError, ArtifactOrder
-from fleetbench.engine.lease import LEASE_ENV, new_lease, sweep
-from fleetbench.engine.protocol import LaunchError, LaunchSpec, Session
-from fleetbench.engine.registry import engine
-from fleetbench.errors import InputError
+from fleetbench.artifact.kinds import served_kind
+from fleetbench.artifact.supply import Need, supply
+from fleetbench.artifact.types import Artifact, ArtifactError
+from fleetbench.engine import start
+from fleetbench.engine.lease import LEASE_ENV, new_lease
+from fleetbench.engine.protocol import LaunchError, LaunchSpec, Receipt, Session
+from fleetbench.errors import InputError, UnusableEnvironmentError
 from fleetbench.fleet.job import LaunchJob
 from fleetbench.fleet.measure import Bench, canary, measure
-from fleetbench.fleet.rows import axes
+from fleetbench.fleet.rows import artifact_row, axes
 from fleetbench.matrix.types import Outcome
 from fleetbench.plan.machine import Event, LaunchEnded, SessionUp, TrialEnded, TrialStarted
 from fleetbench.store.commit import StoreError, Warehouse
@@ -31,7 +32,7 @@ from fleetbench_collectors.host.facts import facts
 from fleetbench_collectors.power.common import sources
 from fleetbench_collectors.worker import Worker
 
-MAY_PASS = frozenset({"port", "timeout"})
+MAY_PASS = frozenset({"port", "timeout", "device"})
 """Causes of a failed start that may be gone at the next one."""
 FATAL = frozenset({Outcome.CRASHED, Outcome.OOM, Outcome.TIMEOUT})
 """Outcomes of a trial after which this engine is not trusted with another one."""
@@ -50,6 +51,7 @@ class _Launch:
     session: Session | None = None
     outcome: Outcome = Outcome.OK
     reason: str | None = None
+    cause: str | None = None
     log_tail: str | None = None
     retriable: bool = False
     host: dict[str, str | None] = field(default_factory=dict)
@@ -57,7 +59,7 @@ class _Launch:
 
 def run_launch(job: LaunchJob) -> Iterator[Event]:
     """All events of one attempt of a launch, the last one a LaunchEnded; nothing it started outlives it."""
-    sweep()
+    start.sweep()
     launch = _Launch(
         job=job,
         lease=new_lease(f"{job.run_id}-{job.launch.launch_id}-{job.attempt}"),
@@ -68,11 +70,11 @@ def run_launch(job: LaunchJob) -> Iterator[Event]:
     with tempfile.TemporaryDirectory(prefix="fleetbench-") as folder:
         try:
             yield from _measured(launch, Path(folder))
-        except (ArtifactError, InputError) as error:
+        except (ArtifactError, InputError, UnusableEnvironmentError) as error:
             launch.outcome, launch.reason = Outcome.LAUNCH_FAILED, str(error)
         except LaunchError as error:
             launch.outcome = Outcome.OOM if error.cause == "oom" else Outcome.LAUNCH_FAILED
-            launch.reason, launch.log_tail = str(error), error.log_tail
+            launch.reason, launch.log_tail, launch.cause = str(error), error.log_tail, error.cause
             launch.retriable = error.cause in MAY_PASS
     _commit(launch)
     yield LaunchEnded(
@@ -82,9 +84,9 @@ def run_launch(job: LaunchJob) -> Iterator[Event]:
 
 def _measured(launch: _Launch, folder: Path) -> Iterator[Event]:
     job = launch.job
-    launch.artifact = artifact = ensure(artifact_order(job), job.cache)
+    launch.artifact = artifact = supply(need_of(job), job.cache)
     with ExitStack() as stack:
-        session = engine(job.launch.engine.name).launch(_spec(job, artifact, folder / "engine.log"), launch.lease)
+        session = start.launch(job.launch.engine.name, _spec(job, artifact, folder / "engine.log"), launch.lease)
         launch.session = stack.enter_context(session)
         bench = Bench(
             job=job,
@@ -119,29 +121,34 @@ def _worker(launch: _Launch, log: Path) -> Worker:
     return Worker.start(log=log, env={**os.environ, LEASE_ENV: launch.lease})
 
 
-def artifact_order(job: LaunchJob) -> ArtifactOrder:
+def need_of(job: LaunchJob) -> Need:
     """The checkpoint that the launch needs."""
-    return ArtifactOrder(
-        artifact_id=job.launch.artifact_id,
-        model=job.launch.model.name,
-        model_path=job.model_path,
-        model_digest=job.launch.model.digest,
-        weights=job.launch.recipe.weights,
-        method=job.launch.recipe.method,
+    launch = job.launch
+    return Need(
+        artifact_id=launch.artifact_id,
+        engine=launch.engine.name,
+        recipe=launch.recipe,
+        model=launch.model,
+        folder=job.model_path,
     )
 
 
-def _spec(job: LaunchJob, artifact: Artifact, log: Path) -> LaunchSpec:
+def _spec(job: LaunchJob, artifact: Artifact | None, log: Path) -> LaunchSpec:
     planned = job.launch
     return LaunchSpec(
-        model_path=artifact.path,
+        model_path=artifact.path if artifact else Path(),
         model_name=planned.model.name,
-        kv=planned.recipe.kv,
-        weights=planned.recipe.weights,
+        checkpoint=served_kind(planned.engine.name, planned.recipe, planned.model),
+        recipe=planned.recipe,
+        dummy=planned.model.dummy,
+        parallel=planned.parallel,
+        hardware=planned.hardware,
         slots=planned.slots,
         context_tok=planned.slot_tok,
         threads=None,
         seed=job.trials[0].cell.seed,
+        args=planned.engine.args,
+        kernel=planned.kernel,
         log=log,
         timeout_s=job.limits.launch_s,
     )
@@ -155,6 +162,13 @@ def _commit(launch: _Launch) -> None:
     facts_said = [{**key, "name": fact, "value": value} for fact, value in launch.host.items()]
     try:
         warehouse.commit("launches", [{**key, **_row(launch)}], run_id=job.run_id, name=name)
+        made = (
+            artifact_row(job.run_id, job.launch, need_of(job).kind, launch.artifact, launch.node)
+            if launch.artifact
+            else None
+        )
+        if made is not None:
+            warehouse.commit("artifacts", [made], run_id=job.run_id, name=name)
         if facts_said:
             warehouse.commit("host", facts_said, run_id=job.run_id, name=name)
     except StoreError as error:
@@ -163,12 +177,13 @@ def _commit(launch: _Launch) -> None:
 
 def _row(launch: _Launch) -> dict[str, Any]:
     receipt = launch.session.receipt if launch.session else None
-    artifact = launch.artifact
+    artifact, planned = launch.artifact, launch.job.launch
     return {
-        "role": launch.job.launch.role,
+        "role": planned.role,
         **axes(launch.job.trials[0].cell),
         "outcome": launch.outcome.value,
         "reason": launch.reason,
+        "cause": launch.cause,
         "log_tail": launch.log_tail,
         "node": launch.node,
         "lease": launch.lease,
@@ -176,9 +191,33 @@ def _row(launch: _Launch) -> dict[str, Any]:
         "wall_s": time.monotonic() - launch.began,
         "artifact_bytes": artifact.bytes if artifact else None,
         "artifact_s": artifact.build_s if artifact else None,
-        "ready_s": receipt.ready_s if receipt else None,
-        "first_token_s": receipt.first_token_s if receipt else None,
-        "requested": json.dumps(receipt.requested, sort_keys=True) if receipt else None,
-        "effective": json.dumps(receipt.effective, sort_keys=True) if receipt else None,
-        "differences": list(receipt.differences) if receipt else None,
+        "model_hub": planned.model.hub,
+        "model_revision": planned.model.revision,
+        "expected_kernel": planned.kernel,
+        **(_received(receipt) if receipt else {}),
+    }
+
+
+def _received(receipt: Receipt) -> dict[str, Any]:
+    """What the engine told of itself, asked and unasked."""
+    cold, runs = receipt.cold, receipt.effective
+    return {
+        "ready_s": receipt.ready_s,
+        "first_token_s": receipt.first_token_s,
+        "cold_read_s": cold.read_s,
+        "cold_load_s": cold.load_s,
+        "cold_compile_s": cold.compile_s,
+        "cold_first_s": cold.first_token_s,
+        "storage": cold.storage,
+        "requested": json.dumps(receipt.requested, sort_keys=True),
+        "effective": json.dumps(runs, sort_keys=True),
+        "differences": list(receipt.differences),
+        "applied_weights": runs.get("weights"),
+        "applied_kv_k": runs.get("kv_k"),
+        "applied_kv_v": runs.get("kv_v"),
+        "applied_context_tok": runs.get("context_tok"),
+        "applied_tp": runs.get("tp"),
+        "prefix_caching": runs.get("prefix_caching"),
+        "gemm_kernel": runs.get("gemm_kernel"),
+        "attention_kernel": runs.get("attention_kernel"),
     }

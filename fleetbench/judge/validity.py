@@ -43,6 +43,9 @@ STEP_NS = 1_000_000
 """Kernel stamps are of the wall clock: a step moves those after it against those before it."""
 STEADY_RATIO = 0.25
 """Of a trial: with less the figures are mostly of its beginning and end."""
+FLOOR_RATIO = 0.90
+"""Of the roofline's floor, for ITL that of one sequence alone: below it a time is a measuring error. The tenth is for
+the catalog's bandwidth and peaks, which devices miss by some percent either way."""
 KINDS_MAX = 5
 """Of failures or lengths, each a sentence; the rest is counted."""
 
@@ -57,6 +60,7 @@ class Kind(StrEnum):
     CACHE_POLLUTED = "cache_polluted"
     NO_STEADY_STATE = "no_steady_state"
     CLOCK_STEP = "clock_step"
+    ABOVE_ROOFLINE = "above_roofline"
     UNVERIFIED = "unverified"
 
 
@@ -108,9 +112,20 @@ class Terms:
 FLEET = Terms()
 
 
-def judge(counts: Counts, client: Client | None = None, terms: Terms = FLEET) -> Validity:
-    """Valid only if every request did what was asked without a cache's help, and the client could see it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """What was measured, and what the hardware allows at best; None where nobody knows."""
+
+    ttft_p50_ms: float | None
+    ttft_floor_ms: float | None
+    itl_mean_ms: float | None
+    itl_floor_ms: float | None
+
+
+def judge(counts: Counts, client: Client | None = None, terms: Terms = FLEET, speed: Speed | None = None) -> Validity:
+    """Valid only if every request did what was asked without a cache's help, and client and hardware can do it."""
     reasons = [*_failed(counts), *_lengths(counts, terms), *_cached(counts, client, terms)]
+    reasons += _too_fast(speed) if speed else ()
     if client is not None:
         rules = (_client_bound, _first_chunks, _off_schedule, _clock, _steady)
         reasons += [reason for rule in rules for reason in rule(client)]
@@ -249,3 +264,17 @@ def _steady(client: Client) -> Iterator[Reason]:
         why = client.steady_reason or f"it holds for {100 * client.steady_share_ratio:.0f} % of the trial"
         said = f"no steady state, for {why}: ask for more requests or a lower load"
         yield Reason(kind=Kind.NO_STEADY_STATE, sentence=said)
+
+
+def _too_fast(speed: Speed) -> Iterator[Reason]:
+    """A result above the roofline is an error of measuring: a cache that helped, another model, wrong figures."""
+    for name, measured, floor in (
+        ("the median TTFT", speed.ttft_p50_ms, speed.ttft_floor_ms),
+        ("the mean ITL", speed.itl_mean_ms, speed.itl_floor_ms),
+    ):
+        if measured is not None and floor is not None and measured < FLOOR_RATIO * floor:
+            yield Reason(
+                kind=Kind.ABOVE_ROOFLINE,
+                sentence=f"{name} of {measured:.3g} ms is below the {floor:.3g} ms that the hardware allows at best: "
+                "see that model and format are what was asked, and the catalog's figures of this hardware",
+            )

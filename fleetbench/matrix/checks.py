@@ -12,13 +12,12 @@ from pydantic_core import ErrorDetails
 
 from fleetbench.catalog import lookup
 from fleetbench.matrix.document import Loc, show
-from fleetbench.matrix.fields import spell_model, unknown
+from fleetbench.matrix.fields import spell_engine, spell_model
 from fleetbench.matrix.form import FORMS
 
 Found = tuple[Loc, str]
 
 _AXES: tuple[Loc, ...] = (
-    ("engines",),
     ("hardware",),
     ("load", "batch"),
     ("load", "rate"),
@@ -90,6 +89,7 @@ def cross(tree: dict[str, Any]) -> Iterator[Found]:
         for step in path:
             value = value.get(step) if isinstance(value, dict) else None
         yield from _twice(path, value, "value")
+    yield from _engines(tree)
     yield from _parallel(tree)
     yield from _recipes(tree)
     yield from _load(tree)
@@ -101,18 +101,34 @@ def cross(tree: dict[str, Any]) -> Iterator[Found]:
 
 
 def _models(tree: dict[str, Any]) -> Iterator[Found]:
-    known = lookup.model_names()
+    known = (*lookup.embedded_names(), *lookup.published_names())
+    words = {*known, *lookup.aliases("models")}
     names: list[Any] = []
     for index, model in enumerate(_list(tree.get("models"))):
         entry = spell_model(model) if isinstance(model, str) else model
         name = entry.get("name") if isinstance(entry, dict) else None
         names.append(name)
-        if isinstance(name, str) and "/" not in name and "path" not in entry and name not in known:
-            why = unknown("model", name, known)
-            yield ("models", index, "name"), f"{why[:-1]}; a model of your own needs a path)"
+        if isinstance(name, str) and not entry.keys() & {"path", "hub"} and not {name, name.casefold()} & words:
+            near = lookup.nearest(name, words) or list(known)
+            remedy = f"did you mean {' or '.join(near)}?" if len(near) <= 3 else f"known: {', '.join(near)}"  # noqa: PLR2004
+            yield ("models", index, "name"), f"{show(name)} is no known model ({remedy}; your own needs a path or hub)"
+        if isinstance(entry, dict) and entry.keys() >= {"path", "hub"}:
+            yield ("models", index), "has both path and hub (keep one)"
+        if isinstance(entry, dict) and entry.get("dummy") is True and "path" not in entry:
+            yield ("models", index, "dummy"), "needs path (a folder with config.json and a tokenizer)"
+        if isinstance(entry, dict) and "revision" in entry and "hub" not in entry:
+            yield ("models", index, "revision"), "needs hub (a folder has no revisions)"
         if isinstance(entry, dict):
             yield from _twice(("models", index, "measure"), entry.get("measure"), "value")
     yield from _twice(("models",), names, "name")
+
+
+def _engines(tree: dict[str, Any]) -> Iterator[Found]:
+    labels: list[Any] = []
+    for one in _list(tree.get("engines")):
+        entry = spell_engine(one) if isinstance(one, str) else one
+        labels.append(" ".join(map(str, entry.values())) if isinstance(entry, dict) else None)
+    yield from _twice(("engines",), labels, "engine")
 
 
 def _parallel(tree: dict[str, Any]) -> Iterator[Found]:

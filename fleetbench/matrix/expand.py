@@ -9,7 +9,19 @@ from dataclasses import dataclass
 from fleetbench.catalog import lookup
 from fleetbench.matrix import identity
 from fleetbench.matrix.document import Lines, Loc, dotted
-from fleetbench.matrix.types import Cell, EngineInfo, Exclusion, LoadPoint, Matrix, ModelInfo, ModelSpec, QualityPoint
+from fleetbench.matrix.resolve import resolve
+from fleetbench.matrix.types import (
+    Cell,
+    EngineAsk,
+    EngineInfo,
+    Exclusion,
+    LoadPoint,
+    Matrix,
+    ModelInfo,
+    ModelSpec,
+    QualityPoint,
+    Recipe,
+)
 
 MAX_CELLS = 1_000_000
 NOT_FOUND = "not found"
@@ -31,11 +43,11 @@ def count(matrix: Matrix) -> int:
     return launches * (speed + quality)
 
 
-def expand(matrix: Matrix, models: Mapping[str, ModelInfo], engines: Mapping[str, EngineInfo]) -> Expansion:
+def expand(matrix: Matrix, models: Mapping[str, ModelInfo], engines: Mapping[EngineAsk, EngineInfo]) -> Expansion:
     """Every cell, by model, engine, hardware, parallel and recipe as the file orders them; quality after speed.
 
     Args:
-        matrix: a validated matrix.
+        matrix: a validated matrix; its recipes are resolved here for each engine and model.
         models: what was found of each model, by its name in the matrix.
         engines: what was found of each engine; one that is missing gets the version `not found`, so that its
             cells exist and can be refused.
@@ -56,37 +68,48 @@ def expand(matrix: Matrix, models: Mapping[str, ModelInfo], engines: Mapping[str
     return Expansion(cells=tuple(cells), excluded=tuple(excluded))
 
 
-def _cells(matrix: Matrix, models: Mapping[str, ModelInfo], engines: Mapping[str, EngineInfo]) -> Iterator[Cell]:
+def _cells(matrix: Matrix, models: Mapping[str, ModelInfo], engines: Mapping[EngineAsk, EngineInfo]) -> Iterator[Cell]:
     for spec in matrix.models:
         model = models[spec.name]
-        works = _works(matrix, spec, model)
-        for name in matrix.engines:
-            engine = engines.get(name) or EngineInfo(name=name, version=NOT_FOUND, toolchain=NOT_FOUND)
-            artifacts = {
-                recipe.name: identity.artifact_id(model.digest, recipe, engine.toolchain) for recipe in matrix.recipes
-            }
-            points = itertools.product(matrix.hardware, matrix.parallel, matrix.recipes, works)
-            for hardware, parallel, recipe, work in points:
-                yield Cell(
-                    cell_id=identity.cell_id(
-                        artifact_id=artifacts[recipe.name],
+        works = [(work, identity.work_axes(work)) for work in _works(matrix, spec, model)]
+        for ask in matrix.engines:
+            engine = engines.get(ask) or EngineInfo(
+                name=ask.name, version=ask.version or NOT_FOUND, toolchain=NOT_FOUND, args=ask.args
+            )
+            recipes = [_artifact(recipe, model, engine) for recipe in matrix.recipes]
+            for hardware, parallel, (recipe, artifact) in itertools.product(matrix.hardware, matrix.parallel, recipes):
+                start = identity.start_axes(
+                    artifact_id=artifact,
+                    recipe=recipe,
+                    engine=engine,
+                    hardware=hardware,
+                    parallel=parallel,
+                    seed=matrix.seed,
+                )
+                for work, axes in works:
+                    yield Cell(
+                        cell_id=identity.cell_id(start, axes),
+                        model=model,
                         recipe=recipe,
                         engine=engine,
                         hardware=hardware,
                         parallel=parallel,
                         work=work,
+                        artifact_id=artifact,
                         seed=matrix.seed,
-                    ),
-                    model=model,
-                    recipe=recipe,
-                    engine=engine,
-                    hardware=hardware,
-                    parallel=parallel,
-                    work=work,
-                    artifact_id=artifacts[recipe.name],
-                    seed=matrix.seed,
-                    reference=recipe.name == matrix.reference,
-                )
+                        reference=recipe.name == matrix.reference,
+                    )
+
+
+def _artifact(recipe: Recipe, model: ModelInfo, engine: EngineInfo) -> tuple[Recipe, str]:
+    """The recipe as this engine runs it, and the id of the checkpoint that it needs."""
+    resolved = _resolved(recipe, model, engine.name)
+    return resolved, identity.artifact_id(model.digest, resolved, engine.toolchain)
+
+
+def _resolved(recipe: Recipe, model: ModelInfo, engine: str) -> Recipe:
+    spec, shape = lookup.engine_spec(engine), model.shape
+    return resolve(recipe, spec, "f16") if shape is None else resolve(recipe, spec, shape.dtype, shape.quantized)
 
 
 def _works(matrix: Matrix, spec: ModelSpec, model: ModelInfo) -> tuple[LoadPoint | QualityPoint, ...]:
@@ -140,7 +163,12 @@ def _axes(cell: Cell) -> dict[str, str]:
 
 def check_axes(matrix: Matrix, models: Mapping[str, ModelInfo], lines: Lines | None = None) -> tuple[str, ...]:
     """Axis values that no cell can satisfy, one mistake each; with `lines`, each begins with its file and line."""
-    found = [*_too_long(matrix, models), *_unmeasurable(matrix, models)]
+    found = [
+        *_too_long(matrix, models),
+        *_unmeasurable(matrix, models),
+        *_same_models(matrix, models),
+        *_twins(matrix, models),
+    ]
     if lines is not None:
         return tuple(lines.mistake(loc, why) for loc, why in found)
     return tuple(f"{dotted(loc)}: {why}" for loc, why in found)
@@ -176,3 +204,25 @@ def _unmeasurable(matrix: Matrix, models: Mapping[str, ModelInfo]) -> Iterator[t
             yield ("models", index), f"{spec.name} has no quality to measure: {why} (measure speed, or remove it)"
     if asked and not any(suite in models[spec.name].suites for _, spec in asked):
         yield ("quality", "suite"), f"no model that measures quality knows the suite {suite} (add one that does)"
+
+
+def _same_models(matrix: Matrix, models: Mapping[str, ModelInfo]) -> Iterator[tuple[Loc, str]]:
+    """Models of equal weights: their cells would be the same cells, by the same ids."""
+    first: dict[str, str] = {}
+    for index, spec in enumerate(matrix.models):
+        other = first.setdefault(models[spec.name].digest, spec.name)
+        if other != spec.name:
+            yield ("models", index), f"{spec.name} is {other} under another name, by all that is known of it (keep one)"
+
+
+def _twins(matrix: Matrix, models: Mapping[str, ModelInfo]) -> Iterator[tuple[Loc, str]]:
+    """Recipes that an engine runs alike, once `auto` and spellings are resolved: their cells would be the same."""
+    told: set[int] = set()
+    for ask, model in itertools.product(matrix.engines, models.values()):
+        first: dict[str, str] = {}
+        for index, recipe in enumerate(matrix.recipes):
+            axes = identity.canonical(identity.recipe_axes(_resolved(recipe, model, ask.name)))
+            other = first.setdefault(axes, recipe.name)
+            if other != recipe.name and index not in told:
+                told.add(index)
+                yield ("recipes", index), f"{recipe.name} is what {ask.name} runs as {other} too (keep one)"

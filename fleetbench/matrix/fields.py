@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
+from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
 from pydantic_core import PydanticCustomError, core_schema
 
@@ -19,6 +21,8 @@ INT32 = 2**31 - 1
 MOST = 1e9
 _UNSHOWN = ("Cc", "Cs")
 _KV_PAIR = re.compile(r"k=(\S+) v=(\S+)\Z")
+_HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}\Z")
+_PROTECT = re.compile(r"(embeddings|lm_head|(first|last) [1-9][0-9]{0,3})\Z")
 _DURATION = re.compile(r"(?:(\d{1,6}(?:\.\d{1,6})?)h)?(?:(\d{1,6}(?:\.\d{1,6})?)m)?(?:(\d{1,9}(?:\.\d{1,6})?)s)?\Z")
 
 
@@ -36,10 +40,10 @@ class OneOrMany:
 
 
 class Short:
-    """A word stands for a mapping; `spell` writes it out."""
+    """A word stands for a mapping; `spell` writes it out, `pattern` says to editors which words there are."""
 
-    def __init__(self, spell: Callable[[str], dict[str, Any]]) -> None:
-        self.spell = spell
+    def __init__(self, spell: Callable[[str], dict[str, Any]], pattern: Callable[[], str] | None = None) -> None:
+        self.spell, self.pattern = spell, pattern
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         return core_schema.no_info_before_validator_function(self._expand, handler(source))
@@ -47,7 +51,8 @@ class Short:
     def __get_pydantic_json_schema__(
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        return {"anyOf": [{"type": "string"}, handler(schema)]}
+        word = {"type": "string", **({"pattern": self.pattern()} if self.pattern else {})}
+        return {"anyOf": [word, handler(schema)]}
 
     def _expand(self, value: Any) -> Any:
         return self.spell(value) if isinstance(value, str) else value
@@ -73,10 +78,12 @@ class Lone:
 
 
 class _Known:
-    """A word out of the catalog."""
+    """A word out of the catalog, by its name or an alias, which becomes the name."""
 
-    def __init__(self, what: str, names: Callable[[], tuple[str, ...]]) -> None:
-        self.what, self.names = what, names
+    def __init__(
+        self, what: str, names: Callable[[], tuple[str, ...]], aliases: Callable[[], Mapping[str, str]] = dict
+    ) -> None:
+        self.what, self.names, self.aliases = what, names, aliases
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         return core_schema.no_info_after_validator_function(self._check, handler(source))
@@ -84,11 +91,14 @@ class _Known:
     def __get_pydantic_json_schema__(
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        return {**handler(schema), "enum": list(self.names())}
+        names = self.names()
+        words = [word for word, name in self.aliases().items() if name in names]
+        return {**handler(schema), "enum": list(dict.fromkeys((*names, *words)))}
 
-    def _check(self, name: str) -> str:
+    def _check(self, word: str) -> str:
+        name = word if word in self.names() else self.aliases().get(word.casefold(), word)
         if name not in self.names():
-            raise PydanticCustomError("unknown", "{why}", {"why": unknown(self.what, name, self.names())})
+            raise PydanticCustomError("unknown", "{why}", {"why": unknown(self.what, word, self.names())})
         return name
 
 
@@ -124,18 +134,40 @@ def _seconds(value: Any) -> Any:
     return hours * 3600 + minutes * 60 + seconds
 
 
-def model_name(name: str) -> str:
-    if "/" in name:
-        why = f"{show(name)} is a hub id, which this version does not fetch (download it, then write {{name, path}})"
-        raise PydanticCustomError("hub", "{why}", {"why": why})
-    return _name(name)
-
-
 def _name(name: str) -> str:
     if not re.match(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}\Z", name):
         why = f"{show(name)} is no name (1 to 64 letters, digits, and . _ + - after the first)"
         raise PydanticCustomError("name", "{why}", {"why": why})
     return name
+
+
+def hub_id(word: str) -> str:
+    if not _HUB_ID.match(word):
+        why = f"{show(word)} is no hub id (write organisation/name)"
+        raise PydanticCustomError("hub", "{why}", {"why": why})
+    return word
+
+
+def _version(word: str) -> str:
+    try:
+        return str(Version(word))
+    except InvalidVersion:
+        why = f"{show(word)} is no version (write it as 0.33.0)"
+        raise PydanticCustomError("version", "{why}", {"why": why}) from None
+
+
+def _protected(word: str) -> str:
+    if not _PROTECT.match(word):
+        near = lookup.nearest(word, ("embeddings", "lm_head", "first 2", "last 2"))
+        remedy = f"did you mean {near[0]}?" if near else "write embeddings, lm_head, first N or last N"
+        raise PydanticCustomError("protect", "{why}", {"why": f"{show(word)} names no layers ({remedy})"})
+    return word
+
+
+def _argument(text: str) -> str:
+    if any(unicodedata.category(char) in _UNSHOWN for char in text):
+        raise PydanticCustomError("argument", "holds a control character (remove it)")
+    return text
 
 
 def _text(text: str) -> str:
@@ -169,7 +201,7 @@ def _axis_kv(word: str) -> str:
     """`q8_0`, or `k=q8_0 v=q4_0` as a cell says it."""
     pair = _KV_PAIR.match(word)
     for part in pair.groups() if pair else (word,):
-        if part not in lookup.format_names("kv"):
+        if part.partition("/")[0] not in lookup.format_names("kv"):
             why = unknown("KV format", part, lookup.format_names("kv"))
             raise PydanticCustomError("unknown", "{why}", {"why": why})
     return pair[1] if pair and pair[1] == pair[2] else word
@@ -186,17 +218,47 @@ def _number(value: Any) -> float | None:
 
 
 def spell_model(word: str) -> dict[str, Any]:
+    """A path, a hub id (with `@revision` if wanted), or a name out of the catalog."""
     if word.startswith((".", "/", "~")):
         return {"name": word.rstrip("/").rsplit("/", 1)[-1], "path": word}
+    if "/" in word:
+        hub, _, revision = word.partition("@")
+        return {"name": hub.rsplit("/", 1)[-1], "hub": hub, **({"revision": revision} if revision else {})}
     return {"name": word}
 
 
 def spell_recipe(word: str) -> dict[str, Any]:
-    return {"name": word, "weights": word}
+    """A recipe of the catalog, or a weight format by itself."""
+    known = lookup.recipe_info(word)
+    return {"name": word, **(dict(known.spelled) if known else {"weights": word})}
+
+
+def spell_engine(word: str) -> dict[str, Any]:
+    """`vllm`, or `vllm==0.33.0`."""
+    name, _, version = word.partition("==")
+    return {"name": name.strip(), **({"version": version.strip()} if version else {})}
+
+
+def engine_words() -> str:
+    """The regular expression of `spell_engine`'s words."""
+    names = "|".join(re.escape(word) for word in (*lookup.engine_names(), *lookup.aliases("engines")))
+    return f"^({names})( *==.+)?$"
 
 
 def spell_kv(word: str) -> dict[str, Any]:
     return {"k": word, "v": word}
+
+
+def spell_granularity(word: str) -> dict[str, Any]:
+    return {"k": word, "v": word}
+
+
+def spell_calibration(word: str) -> dict[str, Any]:
+    return {"path": word}
+
+
+def spell_draft(word: str) -> dict[str, Any]:
+    return {"method": word} if word == "ngram" else {"model": word}
 
 
 Many = Annotated[list[T], Field(min_length=1), OneOrMany()]
@@ -207,13 +269,24 @@ Count = Annotated[int, Field(ge=1, le=INT32)]
 Degree = Annotated[int, Field(ge=1, le=4096)]
 Positive = Annotated[float, Field(gt=0, le=MOST)]
 Seconds = Annotated[float, Field(gt=0, le=1e7), _Seconds()]
-Weights = Annotated[str, _Known("weight format", lambda: lookup.format_names("weights"))]
-Activations = Annotated[str, _Known("activation format", lambda: lookup.format_names("activations"))]
-Kv = Annotated[str, _Known("KV format", lambda: lookup.format_names("kv"))]
-Attention = Annotated[str, _Known("attention format", lambda: lookup.format_names("attention"))]
+Weights = Annotated[
+    str, _Known("weight format", partial(lookup.format_names, "weights"), partial(lookup.aliases, "formats"))
+]
+Activations = Annotated[
+    str, _Known("activation format", partial(lookup.format_names, "activations"), partial(lookup.aliases, "formats"))
+]
+Kv = Annotated[str, _Known("KV format", partial(lookup.format_names, "kv"), partial(lookup.aliases, "formats"))]
+Attention = Annotated[
+    str, _Known("attention format", partial(lookup.format_names, "attention"), partial(lookup.aliases, "formats"))
+]
 Method = Annotated[str, _Known("method", lookup.method_names)]
-Engine = Annotated[str, _Known("engine", lookup.engine_names)]
-Hardware = Annotated[str, _Known("hardware", lookup.hardware_names)]
+EngineName = Annotated[str, _Known("engine", lookup.engine_names, partial(lookup.aliases, "engines"))]
+Hardware = Annotated[str, _Known("hardware", lookup.gpu_names, partial(lookup.aliases, "gpus"))]
+HubId = Annotated[str, AfterValidator(hub_id)]
+EngineVersion = Annotated[str, AfterValidator(_version)]
+Protected = Annotated[str, AfterValidator(_protected)]
+Argument = Annotated[str, Field(max_length=4096), AfterValidator(_argument)]
+FilePath = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_argument)]
 Suite = Annotated[str, _Known("quality suite", lookup.suite_names)]
 AxisCount = Annotated[Any, AfterValidator(_axis_count), WithJsonSchema({"type": ["string", "number"]})]
 AxisRate = Annotated[Any, AfterValidator(_axis_rate), WithJsonSchema({"type": ["string", "number"]})]

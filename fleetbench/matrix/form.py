@@ -4,37 +4,46 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from fleetbench.matrix.fields import (
     INT32,
     Activations,
+    Argument,
     Attention,
     AxisCount,
     AxisKv,
     AxisRate,
     Count,
     Degree,
-    Engine,
+    EngineName,
+    EngineVersion,
+    FilePath,
     Hardware,
+    HubId,
     Kv,
-    Label,
     Lone,
     Many,
     Method,
     Name,
     OneOrMany,
     Positive,
+    Protected,
     Seconds,
     Sentence,
     Short,
     Suite,
     Weights,
-    model_name,
+    engine_words,
+    spell_calibration,
+    spell_draft,
+    spell_engine,
+    spell_granularity,
     spell_kv,
     spell_model,
     spell_recipe,
 )
+from fleetbench.matrix.types import Granularity
 
 
 class _Form(BaseModel):
@@ -42,32 +51,70 @@ class _Form(BaseModel):
 
 
 class ModelForm(_Form):
-    """A model: an embedded one by its name, or a folder in Hugging Face layout by its path."""
+    """A model: an embedded or a published one by its name, a folder in Hugging Face layout, or a hub id."""
 
-    name: Annotated[str, AfterValidator(model_name)]
-    path: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    name: Name
+    path: Annotated[FilePath | None, Field(description="a folder; config.json is enough to plan with")] = None
+    hub: Annotated[HubId | None, Field(description="organisation/name on the Hugging Face hub")] = None
+    revision: Annotated[Name | None, Field(description="commit, branch or tag on the hub; pinned when planned")] = None
+    dummy: Annotated[bool, Field(description="random weights, made by the engine in the shape of config.json")] = False
     measure: Many[Literal["speed", "quality"]] | None = None
+
+
+class EngineForm(_Form):
+    """An engine, the version that is wanted of it, and arguments of its own; they never pass through a shell."""
+
+    name: EngineName
+    version: EngineVersion | None = None
+    args: Annotated[list[Argument], OneOrMany()] = []
+
+
+class GranularityForm(_Form):
+    """What shares a scale in the cache, keys and values apart."""
+
+    k: Granularity = "auto"
+    v: Granularity = "auto"
 
 
 class KvForm(_Form):
     """Formats of the attention cache, keys and values apart."""
 
-    k: Kv = "f16"
-    v: Kv = "f16"
+    k: Kv = "auto"
+    v: Kv = "auto"
+    granularity: Annotated[GranularityForm, Short(spell_granularity)] = GranularityForm()
+
+
+class CalibrationForm(_Form):
+    """Sample text that a method looks at: a file, best of the product's own domain."""
+
+    path: FilePath
+    samples: Annotated[Count | None, Field(description="sequences; the tool's own if left out")] = None
+    sequence: Annotated[Count | None, Field(description="tokens of each; the tool's own if left out")] = None
+
+
+class DraftForm(_Form):
+    """Speculative decoding: who guesses, and how far ahead."""
+
+    method: Literal["model", "eagle", "eagle3", "medusa", "mtp", "ngram"] = "model"
+    model: FilePath | None = None
+    tokens: Annotated[int, Field(ge=1, le=64)] = 4
 
 
 class RecipeForm(_Form):
-    """A named set of formats, and what makes the weights."""
+    """A named set of formats, and what makes the weights; `auto` is the engine's own choice."""
 
     name: Name
     weights: Weights
-    activations: Activations = "f16"
+    activations: Activations = "auto"
+    scales: Annotated[Literal["auto", "dynamic", "static"], Field(description="of the activations")] = "auto"
     kv: Annotated[KvForm, Short(spell_kv)] = KvForm()
     attention: Attention = "auto"
-    method: Method = "rtn"
+    method: Method = "auto"
     group_size: Count | None = None
-    calibration: Label | None = None
-    protect: Annotated[list[Label], OneOrMany()] = []
+    calibration: Annotated[CalibrationForm, Short(spell_calibration)] | None = None
+    protect: Annotated[list[Protected], OneOrMany()] = []
+    lora: Annotated[list[FilePath], OneOrMany()] = []
+    draft: Annotated[DraftForm, Short(spell_draft)] | None = None
 
 
 class ParallelForm(_Form):
@@ -132,7 +179,7 @@ class ExcludeForm(_Form):
     kv_v: Many[Kv] | None = None
     attention: Many[Attention] | None = None
     method: Many[Method] | None = None
-    engine: Many[Engine] | None = None
+    engine: Many[EngineName] | None = None
     hardware: Many[Hardware] | None = None
     tp: Many[AxisCount] | None = None
     pp: Many[AxisCount] | None = None
@@ -151,7 +198,7 @@ class MatrixForm(_Form):
     name: Name
     analysis: Annotated[Sentence, Field(description="the question that this matrix answers")]
     models: Many[Annotated[ModelForm, Short(spell_model)]]
-    engines: Many[Engine]
+    engines: Many[Annotated[EngineForm, Short(spell_engine, engine_words)]]
     hardware: Many[Hardware] = ["local"]
     parallel: Many[ParallelForm] = [ParallelForm()]
     reference: Annotated[Name, Field(description="the recipe that speed-up and parity are relative to")]
@@ -162,6 +209,11 @@ class MatrixForm(_Form):
     quality: QualityForm | None = None
     slo: SloForm = SloForm()
     limits: LimitsForm = LimitsForm()
+    allow: Annotated[
+        list[Literal["experimental", "emulated"]],
+        OneOrMany(),
+        Field(description="verdicts that run though they are not native"),
+    ] = ["experimental"]
     exclude: Annotated[list[ExcludeForm], OneOrMany()] = []
 
 
@@ -170,6 +222,10 @@ FORMS: dict[tuple[str, ...], type[BaseModel]] = {
     ("models",): ModelForm,
     ("recipes",): RecipeForm,
     ("recipes", "kv"): KvForm,
+    ("recipes", "kv", "granularity"): GranularityForm,
+    ("recipes", "calibration"): CalibrationForm,
+    ("recipes", "draft"): DraftForm,
+    ("engines",): EngineForm,
     ("parallel",): ParallelForm,
     ("load",): LoadForm,
     ("load", "warmup"): WarmupForm,

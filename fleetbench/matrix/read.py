@@ -7,13 +7,18 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from fleetbench.catalog import lookup
 from fleetbench.errors import InputError
 from fleetbench.matrix import checks, identity
-from fleetbench.matrix.document import Document, Lines, Loc, dotted, mistake, parse, place, printable
+from fleetbench.matrix.document import Document, Lines, Loc, dotted, mistake, parse, place, printable, show
 from fleetbench.matrix.expand import MAX_CELLS
+from fleetbench.matrix.fields import spell_recipe
 from fleetbench.matrix.form import MatrixForm, ModelForm, ParallelForm, RecipeForm
 from fleetbench.matrix.types import (
+    Calibration,
+    Draft,
     Effort,
+    EngineAsk,
     Exclusion,
     KvFormat,
     Limits,
@@ -58,6 +63,17 @@ def read_with_lines(path: Path) -> tuple[Matrix, Lines]:
 def read_text(text: str, source: str) -> Matrix:
     """The matrix in `text`, which is called `source` in mistakes; paths of models stay as they are written."""
     return _read_text(text, source, None)[0]
+
+
+def recipe_of(word: str, mistakes: list[str]) -> Recipe | None:
+    """A recipe by its short name, or of a bare weight format; None, and a mistake, where the word is neither."""
+    try:
+        return _recipe(RecipeForm.model_validate(spell_recipe(word)), None)
+    except ValidationError:
+        names = (*lookup.recipe_names(), *lookup.format_names("weights"))
+        near = lookup.nearest(word, names) or list(lookup.recipe_names())
+        mistakes.append(f"recipe {show(word)} is not known (did you mean {' or '.join(near[:3])}?)")
+        return None
 
 
 def _text(path: Path, source: str) -> str:
@@ -177,14 +193,23 @@ def _matrix(form: MatrixForm, folder: Path | None) -> Matrix:
         name=form.name,
         analysis=form.analysis.strip(),
         models=tuple(
-            ModelSpec(name=model.name, path=_path(model.path, folder), measure=_measure(model, form))
+            ModelSpec(
+                name=model.name,
+                path=_path(model.path, folder),
+                measure=_measure(model, form),
+                hub=model.hub,
+                revision=model.revision,
+                dummy=model.dummy,
+            )
             for model in form.models
         ),
-        engines=tuple(form.engines),
+        engines=tuple(
+            EngineAsk(name=engine.name, version=engine.version, args=tuple(engine.args)) for engine in form.engines
+        ),
         hardware=tuple(form.hardware),
         parallel=tuple(point for entry in form.parallel for point in _parallel(entry)),
         reference=form.reference,
-        recipes=tuple(_recipe(recipe) for recipe in form.recipes),
+        recipes=tuple(_recipe(recipe, folder) for recipe in form.recipes),
         load=_load(form),
         effort=_effort(form),
         repeats=form.repeats,
@@ -204,6 +229,7 @@ def _matrix(form: MatrixForm, folder: Path | None) -> Matrix:
             for entry in form.exclude
         ),
         canonical=identity.canonical(form.model_dump(mode="json")),
+        allow=tuple(sorted(form.allow)),
     )
 
 
@@ -227,17 +253,27 @@ def _parallel(entry: ParallelForm) -> list[Parallel]:
     return [Parallel(tp=tp, pp=pp, dp=dp) for tp, pp, dp in itertools.product(entry.tp, entry.pp, entry.dp)]
 
 
-def _recipe(recipe: RecipeForm) -> Recipe:
+def _recipe(recipe: RecipeForm, folder: Path | None) -> Recipe:
+    kv, calibration, draft = recipe.kv, recipe.calibration, recipe.draft
     return Recipe(
         name=recipe.name,
         weights=recipe.weights,
         activations=recipe.activations,
-        kv=KvFormat(k=recipe.kv.k, v=recipe.kv.v),
+        scales=recipe.scales,
+        kv=KvFormat(k=kv.k, v=kv.v, k_scales=kv.granularity.k, v_scales=kv.granularity.v),
         attention=recipe.attention,
         method=recipe.method,
         group_size=recipe.group_size,
-        calibration=recipe.calibration,
-        protect=tuple(recipe.protect),
+        calibration=Calibration(
+            path=_path(calibration.path, folder) or "",
+            samples=calibration.samples,
+            sequence_tok=calibration.sequence,
+        )
+        if calibration
+        else None,
+        protect=tuple(sorted(set(recipe.protect))),
+        lora=tuple(_path(path, folder) or "" for path in recipe.lora),
+        draft=Draft(method=draft.method, model=_path(draft.model, folder), tokens=draft.tokens) if draft else None,
     )
 
 

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from fleetbench.catalog.shapes import ModelShape
+
 Measure = Literal["speed", "quality"]
+Granularity = Literal["auto", "per_tensor", "per_head", "per_token", "per_channel", "per_block"]
+
+
+Checkpoint = Literal["gguf", "source", "compressed"]
+"""What an engine reads: a GGUF file, the model's own folder, or one that llmcompressor made of it."""
 
 
 class Outcome(StrEnum):
@@ -26,28 +33,68 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KvFormat:
-    """Storage format of the attention cache, keys and values apart."""
+    """Storage format of the attention cache, keys and values apart, and what shares a scale.
 
-    k: str = "f16"
-    v: str = "f16"
+    k, v: formats, `auto` for the engine's 16 bits; k_scales, v_scales: the granularity of scales, `auto` for the
+    engine's own.
+    """
+
+    k: str = "auto"
+    v: str = "auto"
+    k_scales: Granularity = "auto"
+    v_scales: Granularity = "auto"
 
     def __str__(self) -> str:
-        return self.k if self.k == self.v else f"k={self.k} v={self.v}"
+        keys, values = (
+            name if scales == "auto" else f"{name}/{scales}"
+            for name, scales in ((self.k, self.k_scales), (self.v, self.v_scales))
+        )
+        return keys if keys == values else f"k={keys} v={values}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """Sample text that a method looks at; sha256: hex, of the file, None until it was read.
+
+    samples: sequences, sequence_tok: tokens of each; None for the tool's own.
+    """
+
+    path: str
+    samples: int | None = None
+    sequence_tok: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """Speculative decoding: who guesses, and how many tokens ahead. model: a path, None for n-grams."""
+
+    method: Literal["model", "eagle", "eagle3", "medusa", "mtp", "ngram"]
+    model: str | None
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """A named set of typed format axes, and the method that makes its weights."""
+    """A named set of typed format axes, and the method that makes its weights.
+
+    scales: of the activations, worked out for each token as it comes (`dynamic`) or fixed by calibration (`static`);
+    group_size: weights that share a scale; protect: what stays at 16 bits: `embeddings`, `lm_head`, `first N`,
+    `last N`; lora: folders of adapters that are served beside the base.
+    """
 
     name: str
     weights: str
-    activations: str = "f16"
+    activations: str = "auto"
+    scales: Literal["auto", "dynamic", "static"] = "auto"
     kv: KvFormat = KvFormat()
     attention: str = "auto"
-    method: str = "rtn"
+    method: str = "auto"
     group_size: int | None = None
-    calibration: str | None = None
+    calibration: Calibration | None = None
     protect: tuple[str, ...] = ()
+    lora: tuple[str, ...] = ()
+    draft: Draft | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,19 +155,24 @@ class QualityPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """A model as the matrix names it."""
+    """A model as the matrix names it; path, hub: where it is, both None for a name out of the catalog."""
 
     name: str
     path: str | None
     measure: tuple[Measure, ...]
+    hub: str | None = None
+    revision: str | None = None
+    dummy: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
     """A model as it was found: what identifies it and what bounds it.
 
-    digest: hex sha256 over what determines its weights; max_context_tok: tokens per sequence,
-    prompt and output together; vocab_tok: entries of the vocabulary; params: weights, a count.
+    digest: hex sha256 over what determines its weights; max_context_tok: tokens per sequence, prompt and output
+    together; vocab_tok: entries of the vocabulary; params: weights, a count; shape: out of its config.json, None where
+    nobody knows; hub, revision: where it was published, and the commit that is meant; dummy: the engine makes its
+    weights, at random; lacks: why it can be planned with but not run, None where all is here.
     """
 
     name: str
@@ -130,6 +182,20 @@ class ModelInfo:
     params: int
     random_weights: bool
     suites: tuple[str, ...]
+    shape: ModelShape | None = None
+    hub: str | None = None
+    revision: str | None = None
+    dummy: bool = False
+    lacks: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineAsk:
+    """An engine as the matrix names it; version: None for whatever the node has; args: its own, as they are."""
+
+    name: str
+    version: str | None = None
+    args: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +206,7 @@ class EngineInfo:
     version: str
     toolchain: str
     """What makes artifacts for it, with versions: part of an artifact's identity."""
+    args: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +267,7 @@ class Matrix:
     name: str
     analysis: str
     models: tuple[ModelSpec, ...]
-    engines: tuple[str, ...]
+    engines: tuple[EngineAsk, ...]
     hardware: tuple[str, ...]
     parallel: tuple[Parallel, ...]
     reference: str
@@ -214,3 +281,4 @@ class Matrix:
     limits: Limits
     exclude: tuple[Exclusion, ...]
     canonical: str
+    allow: tuple[str, ...] = ("experimental",)

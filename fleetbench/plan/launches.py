@@ -4,37 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
+from functools import cache
 
-from fleetbench.matrix.identity import digest, trial_id
-from fleetbench.matrix.types import Cell, LoadPoint, Matrix, QualityPoint
-from fleetbench.plan.types import EngineLaunch, Plan, Refusal, Role, Trial, sequence_tok
+from fleetbench.matrix.identity import digest, start_axes, trial_id
+from fleetbench.matrix.types import Cell, EngineInfo, LoadPoint, Matrix, Parallel, QualityPoint, Recipe
+from fleetbench.plan.types import EngineLaunch, Plan, Refusal, Role, Ruling, Trial, sequence_tok
+
+Rule = Callable[[Cell], Ruling | Refusal]
 
 QUALITY_SLOTS = 4
 """Sequences at once that the embedded suite asks of an engine."""
 OPEN_LOOP_SLOTS = 8
 """Sequences at once where requests come at a rate; more than these wait in the engine's queue, and are timed there."""
 
-Gate = Callable[[Cell], Refusal | None]
-
 
 def make_plan(
-    *, run_id: str, run: str, matrix: Matrix, cells: Iterable[Cell], refused: Iterable[Refusal], gate: Gate
+    *, run_id: str, run: str, matrix: Matrix, cells: Iterable[Cell], refused: Iterable[Refusal], rule: Rule
 ) -> Plan:
-    """Gate every cell, group what may run, and append the control launches."""
-    admitted: list[Cell] = []
+    """Rule on every cell, group what may run, and append the control launches."""
+    groups: dict[tuple[str, ...], list[Cell]] = {}
+    ruled: dict[tuple[str, ...], Ruling] = {}
     refusals = list(refused)
     for cell in cells:
-        refusal = gate(cell)
-        if refusal is None:
-            admitted.append(cell)
+        found = rule(cell)
+        if isinstance(found, Refusal):
+            refusals.append(found)
         else:
-            refusals.append(refusal)
-    groups = _group(admitted)
-    measured = [_launch(run_id, group, matrix, role="measure") for group in groups]
+            start = _start(cell)
+            groups.setdefault(start, []).append(cell)
+            ruled.setdefault(start, found)
+    ordered = _ordered(groups)
+    measured = [_launch(run_id, groups[start], matrix, ruling=ruled[start], role="measure") for start in ordered]
     controls = [
-        _launch(run_id, points, matrix, role="control") for group in groups if (points := _control_points(group))
+        _launch(run_id, points, matrix, ruling=ruled[start], role="control")
+        for start in ordered
+        if (points := _control_points(groups[start]))
     ]
-    return Plan(run_id=run_id, run=run, matrix=matrix, launches=(*measured, *controls), refusals=tuple(refusals))
+    rulings = {launch.launch_id: ruled[start] for launch, start in zip(measured, ordered, strict=True)}
+    return Plan(
+        run_id=run_id,
+        run=run,
+        matrix=matrix,
+        launches=(*measured, *controls),
+        refusals=tuple(refusals),
+        rulings=rulings,
+    )
 
 
 def keep(plan: Plan, wanted: Callable[[Trial], bool]) -> Plan:
@@ -48,16 +62,25 @@ def missing(plan: Plan, settled: Collection[str]) -> Plan:
     return keep(plan, lambda trial: trial.trial_id not in settled)
 
 
-def _group(cells: Iterable[Cell]) -> list[list[Cell]]:
-    """Cells by what an engine is started with: model by model in the matrix's order, the reference first."""
-    groups: dict[tuple[object, ...], list[Cell]] = {}
+def _start(cell: Cell) -> tuple[str, ...]:
+    """What an engine is started with."""
+    return _start_of(cell.model.digest, cell.artifact_id, cell.recipe, cell.engine, cell.hardware, cell.parallel)
+
+
+@cache
+def _start_of(  # noqa: PLR0917 - kept by position
+    model: str, artifact: str, recipe: Recipe, engine: EngineInfo, hardware: str, parallel: Parallel
+) -> tuple[str, ...]:
+    axes = start_axes(artifact_id=artifact, recipe=recipe, engine=engine, hardware=hardware, parallel=parallel, seed=0)
+    return (model, axes)
+
+
+def _ordered(groups: dict[tuple[str, ...], list[Cell]]) -> list[tuple[str, ...]]:
+    """Model by model in the matrix's order, the reference first."""
     models: dict[str, int] = {}
-    for cell in cells:
-        recipe = replace(cell.recipe, name="")
-        key = (cell.model.digest, cell.artifact_id, recipe, cell.engine, cell.hardware, cell.parallel)
-        groups.setdefault(key, []).append(cell)
-        models.setdefault(cell.model.name, len(models))
-    return sorted(groups.values(), key=lambda group: (models[group[0].model.name], not group[0].reference))
+    for group in groups.values():
+        models.setdefault(group[0].model.name, len(models))
+    return sorted(groups, key=lambda start: (models[groups[start][0].model.name], not groups[start][0].reference))
 
 
 def _control_points(group: list[Cell]) -> list[Cell]:
@@ -67,24 +90,13 @@ def _control_points(group: list[Cell]) -> list[Cell]:
     return [cell for cell, batch in loads if batch == least]
 
 
-def _launch(run_id: str, cells: list[Cell], matrix: Matrix, *, role: Role) -> EngineLaunch:
+def _launch(run_id: str, cells: list[Cell], matrix: Matrix, *, ruling: Ruling, role: Role) -> EngineLaunch:
     first = cells[0]
     slots = [
         QUALITY_SLOTS if isinstance(cell.work, QualityPoint) else cell.work.batch or OPEN_LOOP_SLOTS for cell in cells
     ]
-    identity = [
-        role,
-        first.artifact_id,
-        str(first.recipe.kv),
-        first.engine.name,
-        first.hardware,
-        first.model.digest,
-        first.recipe.activations,
-        first.recipe.attention,
-        str(first.parallel),
-    ]
     return EngineLaunch(
-        launch_id=digest([run_id, *identity])[:12],
+        launch_id=digest([run_id, role, *_start(first)])[:12],
         role=role,
         model=first.model,
         recipe=first.recipe,
@@ -94,6 +106,7 @@ def _launch(run_id: str, cells: list[Cell], matrix: Matrix, *, role: Role) -> En
         artifact_id=first.artifact_id,
         slots=max(slots),
         slot_tok=max(sequence_tok(cell) for cell in cells),
+        kernel=ruling.kernel,
         trials=tuple(_round_robin(run_id, cells, matrix.repeats if role == "measure" else 1, role)),
     )
 

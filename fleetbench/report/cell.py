@@ -41,12 +41,14 @@ class Form:
     decimals: so many, but none where no number of the column is below `whole_from`.
     digits: instead, as many decimals as give the smallest number but 0 so many significant digits.
     tied: a table that is split never parts it from the column before it.
+    grouped: digits by thousands.
     """
 
     decimals: int = 0
     whole_from: float = math.inf
     digits: int | None = None
     tied: bool = False
+    grouped: bool = False
 
     def decimals_for(self, values: Sequence[float]) -> int:
         sizes = [abs(value) for value in values if value]
@@ -63,7 +65,7 @@ def column_shown(values: Sequence[object], form: Form | None) -> list[str]:
     numbers = [_finite(value) for value in values]
     decimals = form.decimals_for([number for number in numbers if number is not None])
     return [
-        shown(value) if number is None else f"{number:.{decimals}f}"
+        shown(value) if number is None else f"{number:{',' if form.grouped else ''}.{decimals}f}"
         for value, number in zip(values, numbers, strict=True)
     ]
 

@@ -27,23 +27,44 @@ _RATE = (
     "outcome",
     "reason",
 )
-_TTFT = ("ttft_n", "ttft_mean_ms", "ttft_spread_pct", "ttft_p50_ms", "ttft_p90_ms", "ttft_p99_ms", "prefill_tok_s")
-_ITL = ("itl_n", "itl_mean_ms", "itl_spread_pct", "itl_p50_ms", "itl_p90_ms", "itl_p99_ms", "decode_tok_s")
+_TTFT = (
+    "ttft_n",
+    "ttft_mean_ms",
+    "ttft_spread_pct",
+    "ttft_p50_ms",
+    "ttft_p90_ms",
+    "ttft_p99_ms",
+    "ttft_roofline_pct",
+    "prefill_tok_s",
+)
+_ITL = (
+    "itl_n",
+    "itl_mean_ms",
+    "itl_spread_pct",
+    "itl_p50_ms",
+    "itl_p90_ms",
+    "itl_p99_ms",
+    "itl_roofline_pct",
+    "decode_tok_s",
+)
 _PROGRAMS = ("engine_version",)
 """Not shown: a title may lack it."""
 _MEANS = "spread %: the highest of the trials' means less the lowest, over their median."
+_FLOOR = (
+    "roof %: the least time that bandwidth and matrix units allow, over the mean; at 100 the hardware is the limit."
+)
 _LATENCIES = (
     (
         "ttft",
         "TTFT, ms",
         _TTFT,
-        ("TTFT: time to first token; n: requests; tok/s: prefill of one stream, median.", _MEANS),
+        ("TTFT: time to first token; n: requests; tok/s: prefill of one stream, median.", _MEANS, _FLOOR),
     ),
     (
         "itl",
         "ITL, ms",
         _ITL,
-        ("ITL: time between tokens; n: gaps; tok/s: decoding of one stream, median.", _MEANS),
+        ("ITL: time between tokens; n: gaps; tok/s: decoding of one stream, median.", _MEANS, _FLOOR),
     ),
 )
 _SQL = """
@@ -53,6 +74,8 @@ SELECT
     100 * c.ttft_mean_ms_spread_ratio AS ttft_spread_pct,
     100 * c.itl_mean_ms_spread_ratio AS itl_spread_pct,
     100 * c.energy_spread_ratio AS energy_spread_pct,
+    100 * c.ttft_roofline_ratio AS ttft_roofline_pct,
+    100 * c.itl_roofline_ratio AS itl_roofline_pct,
     r.matrix || '/' || r.run AS run,
     r.reference AS reference_name
 FROM cmp_recipe AS c
@@ -91,14 +114,16 @@ def _panels(rows: list[Row]) -> list[Panel]:
     ]
     for name, what, latencies, notes in _LATENCIES if measured else ():
         title, version = _titled(what, head)
+        roof = f"{name}_roofline_pct"
+        unknown = all(row[roof] is None for row in measured)
         panels.append(
             Panel(
                 name=name,
                 title=title,
                 result=tabulated(measured, columns(*_KEYS, *latencies, *_PROGRAMS)),
                 keys=keys,
-                hidden=(*same, *_PROGRAMS),
-                notes=(*version, *notes),
+                hidden=(*same, *_PROGRAMS, *((roof,) if unknown else ())),
+                notes=(*version, *(note for note in notes if not (unknown and note == _FLOOR))),
             )
         )
     return panels

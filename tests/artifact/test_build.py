@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import subprocess
 import sys
@@ -8,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 
 from fleetbench.artifact import quantize, source
-from fleetbench.artifact.build import ensure
-from fleetbench.artifact.hf import file_sha256
+from fleetbench.artifact.build import check, ensure
+from fleetbench.artifact.hashing import file_sha256
 from fleetbench.artifact.types import ArtifactError, ArtifactOrder
 from fleetbench.errors import InputError
 
@@ -80,6 +82,17 @@ def test_the_manifest_says_what_it_was_made_of(tmp_path: Path, order: MakeOrder)
     assert (manifest["sha256"], manifest["bytes"]) == (made.sha256, made.bytes)
 
 
+def test_the_manifest_says_what_it_cost(shared: Path, order: MakeOrder) -> None:
+    made = ensure(order("d1", "q8_0"), shared)
+    manifest = json.loads((made.path.parent / "manifest.json").read_text())
+    cost = (manifest["build_s"], manifest["peak_rss_bytes"], manifest["tool"])
+    assert cost == (made.build_s, made.peak_rss_bytes, made.tool)
+    assert made.tool is not None
+    assert "xllamacpp" in made.tool
+    assert made.peak_rss_bytes is not None
+    assert made.peak_rss_bytes > made.bytes
+
+
 def test_the_same_order_elsewhere_gives_the_same_bytes(tmp_path: Path, order: MakeOrder) -> None:
     for weights in ("f16", "q2_k"):
         made = {ensure(order("abc", weights), tmp_path / place / weights).sha256 for place in ("a", "b")}
@@ -143,13 +156,98 @@ def test_a_model_that_was_truncated_since_the_plan_is_named(tmp_path: Path, orde
     assert not list((tmp_path / "cache" / ".staging").iterdir())
 
 
-@pytest.mark.parametrize(("change", "what"), [({"method": "gptq"}, "'gptq'"), ({"weights": "fp8"}, "'fp8'")])
+TEXT = Path("words.txt")
+CANNOT_BE = [
+    ({"method": "gptq"}, "'gptq'"),
+    ({"weights": "fp8"}, "'fp8'.* q4_k_m"),
+    ({"weights": "iq2_xxs"}, r"iq2_xxs need an importance matrix: write `method: imatrix` and `calibration:` with"),
+    ({"weights": "q2_k_s"}, "q2_k_s need an importance matrix"),
+    ({"calibration": TEXT, "calibration_sha256": "0"}, "method rtn looks at no calibration text"),
+    ({"method": "imatrix"}, "needs a text: write `calibration:`"),
+    ({"method": "imatrix", "calibration": TEXT}, "words.txt was planned without its hash; plan again"),
+    ({"method": "imatrix", "calibration": TEXT, "weights": "mxfp4"}, "changes nothing in mxfp4 weights: write `me"),
+]
+
+
+@pytest.mark.parametrize(("change", "what"), CANNOT_BE, ids=range(len(CANNOT_BE)))
 def test_what_is_not_made_here_is_said_before_anything_starts(
-    tmp_path: Path, order: MakeOrder, change: dict[str, str], what: str
+    tmp_path: Path, order: MakeOrder, change: dict[str, Any], what: str
 ) -> None:
-    with pytest.raises(ArtifactError, match=what):
-        ensure(dataclasses.replace(order("abc", "q8_0"), **change), tmp_path)  # type: ignore[arg-type] # two str
+    wrong = dataclasses.replace(order("abc", "q4_k_m"), **change)
+    for ask in (lambda: check(wrong), lambda: ensure(wrong, tmp_path)):
+        with pytest.raises(ArtifactError, match=what):
+            ask()
     assert not list(tmp_path.iterdir())
+
+
+def weighed(order: ArtifactOrder, text: Path) -> ArtifactOrder:
+    sha256 = hashlib.sha256(text.read_bytes()).hexdigest()
+    return dataclasses.replace(order, method="imatrix", calibration=text, calibration_sha256=sha256)
+
+
+def tensors(path: Path) -> dict[str, bytes]:
+    return {tensor.name: tensor.data.tobytes() for tensor in gguf.GGUFReader(path).tensors}
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "words.txt"
+    path.write_text("".join(f"{a} + {b} = {a + b}\n" for a in range(12) for b in range(10)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache in which the base form and the matrix of the text are made once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def test_formats_share_the_matrix_of_a_text_and_say_what_it_was(shared: Path, order: MakeOrder, text: Path) -> None:
+    first = ensure(weighed(order("a1", "q3_k_m"), text), shared)
+    matrix = next(shared.glob("imatrix-*")) / "imatrix.gguf"
+    written = matrix.stat().st_mtime_ns
+    second = ensure(weighed(order("a2", "iq2_xxs"), text), shared)
+    assert [matrix.parent] == list(shared.glob("imatrix-*"))
+    assert matrix.stat().st_mtime_ns == written
+    manifests = [json.loads((made.path.parent / "manifest.json").read_text()) for made in (first, second)]
+    sha256 = hashlib.sha256(text.read_bytes()).hexdigest()
+    assert [(m["calibration_sha256"], m["calibration_tok"]) for m in manifests] == [(sha256, 1024)] * 2
+    fields = {name: field.contents() for name, field in gguf.GGUFReader(second.path).fields.items()}
+    assert fields["quantize.imatrix.dataset"] == f"sha256:{sha256}"
+    assert (fields["quantize.imatrix.entries_count"], fields["quantize.imatrix.chunks_count"]) == (21, 2)
+    plain = tensors(ensure(order("a3", "q3_k_m"), shared).path)
+    changed = {name for name, data in tensors(first.path).items() if data != plain[name]}
+    assert changed == {name for name in plain if name.startswith("blk.") and "norm" not in name}
+    again = ensure(weighed(order("a4", "q3_k_m"), matrix), shared)  # as from a matrix that somebody made
+    assert tensors(again.path) == tensors(first.path)
+    assert json.loads((again.path.parent / "manifest.json").read_text())["calibration_tok"] == 1024
+
+
+def test_fewer_samples_of_a_text_are_another_matrix(shared: Path, order: MakeOrder, text: Path) -> None:
+    before = set(shared.glob("imatrix-*"))
+    made = ensure(dataclasses.replace(weighed(order("b1", "q3_k_m"), text), calibration_samples=1), shared)
+    assert len(set(shared.glob("imatrix-*")) - before) == 1
+    assert json.loads((made.path.parent / "manifest.json").read_text())["calibration_tok"] == 512
+
+
+def test_a_text_that_changed_since_the_plan_is_not_used(tmp_path: Path, order: MakeOrder) -> None:
+    text = tmp_path / "words.txt"
+    text.write_text("as planned")
+    planned = weighed(order("abc", "q4_k"), text)
+    text.write_text("otherwise")
+    with pytest.raises(ArtifactError, match=f"{text}: the calibration text changed since it was planned"):
+        ensure(planned, tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("*/*.gguf"))
+
+
+def test_protected_layers_stay_in_16_bits_and_are_recorded(shared: Path, order: MakeOrder) -> None:
+    made = ensure(dataclasses.replace(order("c1", "q4_k_m"), protect=("lm_head", "first 1")), shared)
+    kept = {t.name for t in gguf.GGUFReader(made.path).tensors if t.tensor_type == gguf.GGMLQuantizationType.F16}
+    assert len(kept) == 8
+    assert "output.weight" in kept
+    assert json.loads((made.path.parent / "manifest.json").read_text())["protect"] == ["lm_head", "first 1"]
+    with pytest.raises(ArtifactError, match="'last 4' is more than the 3 layers"):
+        ensure(dataclasses.replace(order("c2", "q4_k_m"), protect=("last 4",)), shared)
 
 
 def test_no_room_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
@@ -162,12 +260,23 @@ def test_no_room_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*/model.gguf"))
 
 
+def answers(paths: list[Path]) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", ON_ENGINE, *map(str, paths)], check=True, capture_output=True, text=True
+    )
+    return [line.removeprefix("ANSWER ") for line in done.stdout.splitlines() if line.startswith("ANSWER")]
+
+
+@pytest.mark.engine
+def test_the_engine_answers_from_mixtures(tmp_path: Path, tiny_gguf: Path) -> None:
+    names = ("q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_l", "q3_k_m", "iq3_s")
+    for name in names:
+        quantize.quantize(tiny_gguf, tmp_path / name, name)
+    assert answers([tmp_path / name for name in names]) == ["[24, 25]"] * len(names)  # 57 + 8 = 65, as below
+
+
 @pytest.mark.engine
 def test_the_engine_answers_from_every_format(tmp_path: Path, order: MakeOrder) -> None:
     formats = ("f16", *quantize.FORMATS)
     paths = [ensure(order(w.replace("_", "-"), w), tmp_path).path for w in formats]
-    done = subprocess.run(
-        [sys.executable, "-c", ON_ENGINE, *map(str, paths)], check=True, capture_output=True, text=True
-    )
-    answers = [line.removeprefix("ANSWER ") for line in done.stdout.splitlines() if line.startswith("ANSWER")]
-    assert answers == ["[24, 25]"] * len(formats)  # 57 + 8 = 65, lowest digit first
+    assert answers(paths) == ["[24, 25]"] * len(formats)  # 57 + 8 = 65, lowest digit first

@@ -101,7 +101,7 @@ def test_a_broken_model_folder_is_a_mistake_with_its_line(tmp_path: Path) -> Non
         assert said.code == 2
         assert "small.yaml:3: models[1].path: ours/config.json: not a regular file" in said.err
         assert "small.yaml:3: models[2].path: /etc/config.json: No such file" in said.err
-        assert "small.yaml:3: models[3]: /proc: it holds no *.safetensors" in said.err
+        assert "small.yaml:3: models[3]: /proc/config.json: No such file" in said.err
         assert all(line.startswith("error: small.yaml:3: models[") for line in said.err.splitlines())
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from fleetbench.engine import endings
 from fleetbench.engine.guarded import Exit, ExitCause
+from fleetbench.engine.protocol import Sign
 
 PORT = "0.00.007.759 E srv         start: couldn't bind HTTP server socket, hostname: 127.0.0.1, port: 80"
 MISSING = "0.00.005.854 E gguf_init_from_file: failed to open GGUF file 'x.gguf' (No such file or directory)"
@@ -74,3 +75,93 @@ def test_a_long_log_is_read_from_its_end(tmp_path: Path) -> None:
     log.write_text("x" * 1_000_000 + "\nlast\n")
     assert endings.tail(log, 1) == "last"
     assert len(endings.tail(log)) <= endings.TAIL_BYTES
+
+
+SHARED_LINES = [
+    ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB", "oom"),
+    ("torch.OutOfMemoryError: HIP out of memory. Tried to allocate 2 GiB", "oom"),
+    ("RuntimeError: CUDA error: out of memory", "oom"),
+    ("RuntimeError: [enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory", "oom"),
+    ("OSError: [Errno 12] Cannot allocate memory", "oom"),
+    ("RuntimeError: DataLoader worker is killed by signal: Bus error. insufficient shared memory (shm)", "oom"),
+    ("OSError: [Errno 28] No space left on device", "disk"),
+    ("OSError: [Errno 98] Address already in use", "port"),
+    ("ModuleNotFoundError: No module named 'vllm'", "runtime"),
+    ("/opt/x: error while loading shared libraries: libcudart.so.12: cannot open shared object file", "runtime"),
+    ("guard: cannot run /opt/vllm/bin/vllm: No such file or directory", "runtime"),
+    ("docker: Error response from daemon: No such image: vllm@sha256:0", "runtime"),
+    ("Cannot connect to the Docker daemon at unix:///var/run/docker.sock.", "runtime"),
+    ('docker: Error response from daemon: could not select device driver "" with capabilities: [[gpu]].', "device"),
+    ("Error: setting up CDI devices: unresolvable CDI devices nvidia.com/gpu=0", "device"),
+    ("vllm: error: unrecognized arguments: --no-such", "arguments"),
+    ("launch_server.py: error: argument --kv-cache-dtype: invalid choice: 'fp3' (choose from 'auto')", "arguments"),
+    ("Error: No such option: --no-such", "arguments"),
+    ("RuntimeError: The NVIDIA driver on your system is too old. CUDA driver version is insufficient", "device"),
+    ("RuntimeError: No CUDA GPUs are available", "device"),
+    ("RuntimeError: No HIP GPUs are available", "device"),
+    ("RuntimeError: CUDA error: invalid device ordinal", "device"),
+    ("RuntimeError: CUDA error: no kernel image is available for execution on the device", "unsupported"),
+    ("NotImplementedError: FP8 attention is not supported on this platform", "unsupported"),
+    ("safetensors_rust.SafetensorError: Error while deserializing header: HeaderTooLarge", "bad_model"),
+    ("ValueError: Unrecognized model in /models/x. Should have a `model_type` key", "bad_model"),
+    ("FileNotFoundError: [Errno 2] No such file or directory: '/models/x/config.json'", "missing_file"),
+]
+
+
+@pytest.mark.parametrize(("line", "cause"), SHARED_LINES)
+def test_a_known_line_has_its_cause_wherever_it_stands(line: str, cause: str) -> None:
+    log = f"INFO starting\n{line}\n" + "  File x, line 1\n" * 50 + "RuntimeError: Engine core initialization failed"
+    why, text = endings.explain(ended(1), log, memory_kills=0)
+    assert why == cause
+    assert text.endswith(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "INFO If you are running out of memory, consider decreasing gpu_memory_utilization",
+        "WARNING set this to avoid out of memory errors",
+        "INFO 127.0.0.1 GET /health 200 OK",
+    ],
+)
+def test_advice_in_a_log_is_no_cause(line: str) -> None:
+    assert endings.explain(ended(1), line, memory_kills=0) == ("crashed", "it exited with status 1")
+
+
+def test_an_engines_own_sign_comes_first() -> None:
+    own = Sign(cause="device", pattern="out of MEMORY", words="busy")
+    assert endings.explain(ended(1), "CUDA out of memory", memory_kills=0, signs=[own]) == (
+        "device",
+        "busy: CUDA out of memory",
+    )
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "(EngineCore pid=2233) ERROR 11-24 15:44:17 [core.py:1510] ",
+        "(Worker_TP0 pid=1) ERROR 11-24 15:44:17 [v1/worker.py:9] ",
+        "(APIServer pid=1) ",
+        "ERROR 11-24 15:44:17 [core.py:1510] ",
+        "0.00.007.759 E ",
+        "",
+    ],
+)
+def test_what_stands_before_a_message_is_not_in_the_sentence(prefix: str) -> None:
+    line = "OSError: [Errno 28] No space left on device"
+    assert endings.sign_in(prefix + line) == ("disk", f"a disk is full: {line}")
+
+
+def test_a_container_killed_for_memory_ran_out_of_it() -> None:
+    assert endings.explain(ended(137), "", memory_kills=1)[0] == "oom"
+    assert endings.explain(ended(137), "", memory_kills=0)[0] == "crashed"
+
+
+@given(st.text())
+def test_any_log_is_searched_in_a_moment(log: str) -> None:
+    assert endings.explain(ended(1), log, memory_kills=0)[0]
+
+
+def test_one_endless_line_is_searched_in_a_moment() -> None:
+    log = "ValueError: " + "not supporte " * 20_000
+    assert endings.sign_in(log) is None

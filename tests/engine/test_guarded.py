@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -33,12 +33,16 @@ if os.fork() == 0:
 os.wait()
 signal.pause()
 """
+AFTER = f"""{SAY}
+say('after', os.environ.get('FLEETBENCH_LEASE'), *[pid for pid in sys.argv[2:] if os.path.exists('/proc/' + pid)])
+"""
 OWNER = """
 import os, signal, sys
 from pathlib import Path
 from fleetbench.engine import lease
 from fleetbench.engine.guarded import Guarded
-held = Guarded.start(sys.argv[3:], dict(os.environ), lease.new_lease('owner'), Path(sys.argv[2]))
+after = os.environ.get('TEST_AFTER', '').split('|') if os.environ.get('TEST_AFTER') else ()
+held = Guarded.start(sys.argv[3:], dict(os.environ), lease.new_lease('owner'), Path(sys.argv[2]), after)
 if sys.argv[1] == 'fork' and os.fork() == 0:
     while True: signal.pause()
 print(held.guard_pid, held.engine_pid, flush=True)
@@ -51,8 +55,8 @@ sys.stdin.read()
 def start(tmp_path: Path) -> Iterator[Callable[..., Guarded]]:
     started: list[Guarded] = []
 
-    def run(*argv: str) -> Guarded:
-        held = Guarded.start(argv, os.environ, lease.new_lease(f"test-{len(started)}"), tmp_path / "log")
+    def run(*argv: str, after: Sequence[str] = ()) -> Guarded:
+        held = Guarded.start(argv, os.environ, lease.new_lease(f"test-{len(started)}"), tmp_path / "log", after)
         started.append(held)
         return held
 
@@ -187,6 +191,48 @@ def test_a_killed_guard_takes_the_command_and_what_bears_its_lease(
     assert held.wait(30) == Exit(code=None, cause="guard_lost", clean=False)
     assert dies(held.engine_pid)
     assert dies(daemon)
+
+
+@pytest.mark.parametrize("way", ["exit", "stop", "kill", "lose", "crash"])
+def test_the_after_command_runs_once_when_all_else_is_dead(
+    start: Callable[..., Guarded], fifo: Fifo, tmp_path: Path, way: str
+) -> None:
+    held = start(*PYTHON, PAUSE, str(fifo.path), after=[*PYTHON, AFTER, str(fifo.path)])
+    pid = int(fifo.line())
+    if way == "stop":
+        held.stop(30)
+    elif way == "kill":
+        held.kill()
+    elif way == "lose":
+        os.kill(held.guard_pid, signal.SIGKILL)
+    else:
+        os.kill(pid, signal.SIGTERM if way == "exit" else signal.SIGKILL)
+    ended = held.wait(60)
+    assert ended is not None
+    assert ended.clean == (way != "lose")
+    assert fifo.line() == "after None"
+    assert held.kill() is ended
+    held.kill()
+    fifo.path.write_text("nothing more\n")
+    assert fifo.line() == "nothing more"
+    assert tmp_path.is_dir()
+
+
+def test_an_after_command_that_fails_leaves_something(start: Callable[..., Guarded]) -> None:
+    assert start("true", after=["false"]).wait(60) == Exit(code=0, cause="exited", clean=False)
+    assert start("true", after=["/no/such/command"]).wait(60) == Exit(code=0, cause="exited", clean=False)
+
+
+def test_the_after_command_runs_when_the_owner_dies(tmp_path: Path, fifo: Fifo) -> None:
+    argv = [sys.executable, "-c", OWNER, "kill", str(tmp_path / "log"), *PYTHON, PAUSE, str(fifo.path)]
+    say = f"open({str(fifo.path)!r}, 'a').write('after\\n')"
+    env = {**os.environ, "TEST_AFTER": f"{sys.executable}|-c|{say}"}
+    with subprocess.Popen(argv, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        owner.stdout.readline()
+        fifo.line()
+        owner.kill()
+    assert fifo.line() == "after"
 
 
 def test_many_commands_start_and_stop_at_once(tmp_path: Path, dies: Dies) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from importlib.metadata import EntryPoint
 
 import pytest
 from hypothesis import given
@@ -46,6 +47,16 @@ def test_a_launch_error_survives_pickling() -> None:
     assert str(again) == "llamacpp did not come up: it ran out of memory"
 
 
-def test_an_engine_that_nobody_brings_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UnusableEnvironmentError, match=r"no adapter for the engine vlmm.*llamacpp"):
-        registry.engine("vlmm")
+@pytest.mark.parametrize(("name", "hint"), [("lamacp", "did you mean llamacpp"), ("zzz", "there are: .*llamacpp")])
+def test_an_engine_that_nobody_brings_is_refused_with_the_nearest_or_all(name: str, hint: str) -> None:
+    with pytest.raises(UnusableEnvironmentError, match=f"no adapter for the engine {name} is installed .{hint}"):
+        registry.engine(name)
+
+
+def test_an_adapter_that_does_not_load_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint(name="theirs", value="no.such.module:Adapter", group=registry.GROUP)
+    monkeypatch.setattr(registry, "entry_points", lambda **_: [point])
+    with pytest.raises(
+        UnusableEnvironmentError, match=r"the adapter of theirs, no\.such\.module:Adapter, does not load"
+    ):
+        registry.engine("theirs")

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from fleetbench.artifact.build import ensure
+from fleetbench.artifact.supply import supply
 from fleetbench.engine.lease import holders
-from fleetbench.fleet.work import artifact_order
+from fleetbench.fleet.work import need_of
 from tests.small import job_of, planned, write_matrix
 
 pytestmark = [pytest.mark.engine, pytest.mark.ray]
@@ -169,13 +169,43 @@ def test_a_cell_that_cannot_run_is_refused_as_a_row_and_the_others_run(shell: Sh
     assert {row["outcome"] for row in shell.rows("SELECT outcome FROM cells")} == {"ok", "refused"}
 
 
+def test_where_nothing_can_run_it_says_why_and_keeps_the_refusals(shell: Shell) -> None:
+    recipes = "[{name: kv-fp8, weights: f16, kv: fp8}]"
+    matrix = write_matrix(shell.folder, models=SPEED, quality=None, recipes=recipes, reference="kv-fp8")
+    code, _, err = shell.run("submit", str(matrix))
+    assert code == 1, err
+    assert "cells are refused:" in err
+    assert " by kv: " in err
+    assert {row["rule"] for row in shell.rows("SELECT rule FROM refusals")} == {"kv"}
+
+
+def test_a_trial_faster_than_the_hardware_allows_is_invalid(shell: Shell) -> None:
+    """The catalog of one's own says that this machine reads a million bytes a second: no result can be true."""
+    own = shell.folder / "own" / "gpus" / "local.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("bandwidth_bytes_s: {value: 1.0e+6, source: this test, date: 2026-11-24}\n")
+    shell.environment["FLEETBENCH_CATALOG"] = str(own.parent.parent)
+    matrix = write_matrix(shell.folder, models=SPEED, quality=None, recipes="[f16]")
+    code, _, err = shell.run("submit", str(matrix), "--only", "batch = 1")
+    assert code == 1, err
+    sql = "SELECT outcome, verdict, reason, ttft_p50_ms, ttft_floor_ms, itl_mean_ms, itl_floor_ms FROM trials"
+    rows = shell.rows(f"{sql} WHERE role = 'measure'")
+    assert [(row["outcome"], row["verdict"]) for row in rows] == [("invalid", "above_roofline")]
+    assert rows[0]["itl_mean_ms"] < 0.9 * rows[0]["itl_floor_ms"]
+    assert rows[0]["ttft_p50_ms"] < 0.9 * rows[0]["ttft_floor_ms"]
+    assert rows[0]["reason"].count("that the hardware allows at best") == 2
+    assert {row["outcome"] for row in shell.rows("SELECT outcome FROM cells")} == {"invalid"}
+
+
 def test_an_engine_that_dies_at_start_fails_its_cells_with_its_log_and_the_others_run(tmp_path: Path) -> None:
     shell = Shell(tmp_path, tmp_path / "cache")
     recipes = {"models": SPEED, "quality": None}
     plan = planned(tmp_path, **recipes)
     broken = next(launch for launch in plan.plan.launches if launch.recipe.name == "q2_k")
     job = job_of(plan, broken, warehouse=shell.warehouse, cache=tmp_path / "cache")
-    gguf = ensure(artifact_order(job), job.cache).path
+    artifact = supply(need_of(job), job.cache)
+    assert artifact is not None
+    gguf = artifact.path
     gguf.chmod(0o644)
     gguf.write_bytes(b"\0" * gguf.stat().st_size)
     code, _, err = shell.run("submit", str(write_matrix(tmp_path, **recipes)))

@@ -15,13 +15,14 @@ import pytest
 
 from fleetbench.engine.lease import holders
 from fleetbench.fleet.job import LaunchJob
+from fleetbench.fleet.planning import plan_here
 from fleetbench.fleet.submission import record_plan
 from fleetbench.fleet.work import run_launch
 from fleetbench.matrix.types import Effort, Limits, Outcome, Warmup
 from fleetbench.plan.machine import Event, LaunchEnded, SessionUp, TrialEnded, TrialStarted
 from fleetbench.store.commit import Warehouse
 from fleetbench.store.views import connect
-from tests.small import job_of, planned
+from tests.small import job_of, planned, write_matrix
 
 pytestmark = pytest.mark.engine
 
@@ -138,6 +139,43 @@ def test_a_checkpoint_that_cannot_be_made_fails_the_launch_and_says_why(job: Lau
     assert ended.outcome is Outcome.LAUNCH_FAILED
     assert ended.reason is not None
     assert "blocked" in ended.reason
+
+
+def test_what_a_checkpoint_cost_is_a_row_of_the_launch_that_made_it(job: LaunchJob, tmp_path: Path) -> None:
+    alone = replace(job, trials=job.trials[:1], cache=tmp_path / "cache")
+    first, again = list(run_launch(alone)), list(run_launch(replace(alone, attempt=1, trial_attempts={})))
+    assert outcomes(first) == [Outcome.OK]
+    assert isinstance(again[-1], LaunchEnded)
+    with connect(job.warehouse) as connection:
+        made = connection.execute(
+            "SELECT artifact_id, model, weights, bytes, build_s > 0, tool FROM artifacts"
+        ).fetchall()
+        launches = connection.execute("SELECT attempt, artifact_bytes, artifact_s FROM launches ORDER BY 1").fetchall()
+    ((artifact, model, weights, size, built, tool),) = made
+    assert (artifact, model, weights, built) == (job.launch.artifact_id, "tiny", "f16", True)
+    assert "gguf" in tool
+    assert [row[:2] for row in launches] == [(0, size), (1, size)]
+    assert launches[0][2] > 0
+    assert launches[1][2] is None
+
+
+def test_a_server_that_runs_already_is_measured_without_a_checkpoint(
+    tmp_path: Path, tiny_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "node.yaml").write_text(f'engines: {{endpoint: {{url: "{tiny_url}", version: "1"}}}}\n')
+    monkeypatch.setenv("FLEETBENCH_NODE", str(tmp_path / "node.yaml"))
+    changes = {"engines": "endpoint", "models": "[{name: tiny, measure: speed}]", "quality": None, "recipes": "[f16]"}
+    plan = plan_here(write_matrix(tmp_path, **changes), "default")
+    assert plan.plan.refusals == ()
+    (launch, _) = plan.plan.launches
+    warehouse = Warehouse(tmp_path / "warehouse")
+    warehouse.create()
+    job = job_of(plan, launch, warehouse=warehouse.root, cache=tmp_path / "cache")
+    events = list(run_launch(job))
+    assert outcomes(events) == [Outcome.OK, Outcome.OK], events
+    assert column(job, "SELECT artifact_bytes FROM launches") == [None]
+    assert column(job, "SELECT count(*) FROM artifacts") == [0]
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_full_disk_loses_the_trial_by_name_and_the_others_go_on(job: LaunchJob) -> None:

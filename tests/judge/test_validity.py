@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from fleetbench.judge.validity import Kind, Terms, judge
+from fleetbench.judge.validity import FLOOR_RATIO, Kind, Speed, Terms, judge
 from fleetbench.matrix.types import Outcome
 from fleetbench_collectors.load.evidence import Client, Counts
 
@@ -192,3 +192,45 @@ def test_a_prefix_that_was_to_be_shared_may_be_cached() -> None:
     client = replace(KEPT_UP, cache_hit_tok=320)
     assert judge(replace(GOOD, cached_tok=32), client, Terms(shared_tok=32)).valid
     assert not judge(replace(GOOD, cached_tok=33), client, Terms(shared_tok=32)).valid
+
+
+def speed(
+    ttft: tuple[float | None, float | None] = (None, None), itl: tuple[float | None, float | None] = (None, None)
+) -> Speed:
+    """Measured and floor, ms."""
+    return Speed(ttft_p50_ms=ttft[0], ttft_floor_ms=ttft[1], itl_mean_ms=itl[0], itl_floor_ms=itl[1])
+
+
+@pytest.mark.parametrize(
+    ("measured", "wrong"),
+    [
+        (speed(ttft=(10, 9), itl=(2, 1)), 0),
+        (speed(ttft=(5, 10)), 1),
+        (speed(itl=(1, 2)), 1),
+        (speed(ttft=(5, 10), itl=(1, 2)), 2),
+        # Within the tenth that the floor's own figures may be off.
+        (speed(itl=(10 * FLOOR_RATIO, 10)), 0),
+        (speed(itl=(10 * FLOOR_RATIO - 0.01, 10)), 1),
+        # What nobody knows judges nothing.
+        (speed(ttft=(5, None), itl=(None, 2)), 0),
+        (speed(), 0),
+    ],
+)
+def test_what_is_faster_than_the_hardware_allows_is_an_error_of_measuring(measured: Speed, wrong: int) -> None:
+    verdict = judge(GOOD, speed=measured)
+    assert [reason.kind for reason in verdict.reasons] == [Kind.ABOVE_ROOFLINE] * wrong
+    assert verdict.outcome is (Outcome.INVALID if wrong else Outcome.OK)
+    assert verdict.verdict == ("above_roofline" if wrong else "valid")
+
+
+def test_a_result_above_the_roofline_names_both_figures_and_what_to_look_at() -> None:
+    verdict = judge(GOOD, speed=speed(itl=(1.234, 20)))
+    assert verdict.reason == (
+        "the mean ITL of 1.23 ms is below the 20 ms that the hardware allows at best: "
+        "see that model and format are what was asked, and the catalog's figures of this hardware"
+    )
+
+
+def test_a_result_above_the_roofline_comes_beside_other_reasons() -> None:
+    verdict = judge(replace(GOOD, cached_tok=9), KEPT_UP, speed=speed(ttft=(5, 10)))
+    assert verdict.verdict == "cache_polluted,above_roofline"

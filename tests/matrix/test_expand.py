@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fleetbench import resources
 from fleetbench.matrix import expand, identity, read
 from fleetbench.matrix.document import Lines, parse
-from fleetbench.matrix.types import EngineInfo, LoadPoint, Matrix, ModelInfo, QualityPoint
+from fleetbench.matrix.types import EngineAsk, EngineInfo, LoadPoint, Matrix, ModelInfo, QualityPoint
 
 TINY = ModelInfo(
     name="tiny", digest="d1", max_context_tok=1024, vocab_tok=128, params=2, random_weights=False, suites=("embedded",)
@@ -19,7 +19,7 @@ LADDER = ModelInfo(
     name="ladder-75m", digest="d2", max_context_tok=4096, vocab_tok=128, params=75, random_weights=True, suites=()
 )
 MODELS = {"tiny": TINY, "ladder-75m": LADDER}
-ENGINES = {"llamacpp": EngineInfo(name="llamacpp", version="1", toolchain="t")}
+ENGINES = {EngineAsk(name="llamacpp"): EngineInfo(name="llamacpp", version="1", toolchain="t")}
 QUICKSTART = (resources.root("matrices") / "smoke" / "quickstart.yaml").read_text(encoding="utf-8")
 
 

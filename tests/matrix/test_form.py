@@ -47,7 +47,7 @@ def test_every_shipped_matrix_satisfies_the_schema(schema: dict[str, Any]) -> No
         {"load": {"batch": 1, "context": 1, "output": 1, "warmup": {"context": 1}}},
         {"load": {"batch": 1, "context": 1, "output": 1, "warmup": {"requests": 1, "context": 0}}},
         {"limits": {"launch": "soon"}},
-        {"engines": ["llama.cpp"]},
+        {"engines": ["llama.cp"]},
         {"exclude": [{"hardware": "h100"}]},
         {"repeats": None},
     ],
@@ -69,6 +69,20 @@ def test_an_editor_sees_what_the_reader_refuses(schema: dict[str, Any], change: 
         {"load": {"batch": 1, "context": 64, "output": 8, "warmup": {"requests": 1, "output": 4}}},
         {"limits": {"launch": "1h30m", "trial": 90}},
         {"exclude": {"hardware": ["h100", "h200"], "batch": 4, "because": "x"}},
+        {"engines": ["llama.cpp", "vllm==0.33.0", {"name": "sglang", "args": ["--enable-metrics"]}]},
+        {
+            "recipes": [
+                "f16",
+                {"name": "x", "weights": "int4", "calibration": "text.txt", "kv": {"granularity": "per_head"}},
+            ]
+        },
+        {
+            "recipes": [
+                "f16",
+                {"name": "x", "weights": "fp8", "draft": "ngram", "lora": "adapter", "protect": "lm_head"},
+            ]
+        },
+        {"models": ["tiny", "org/name", {"name": "mine", "path": "x", "dummy": True}]},
     ],
 )
 def test_an_editor_accepts_every_way_of_writing(schema: dict[str, Any], change: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetbench.matrix import identity
-from fleetbench.matrix.types import EngineInfo, KvFormat, LoadPoint, Parallel, QualityPoint, Recipe
+from fleetbench.matrix.types import Calibration, Draft, EngineInfo, KvFormat, LoadPoint, Parallel, QualityPoint, Recipe
 
 RECIPE = Recipe(name="q4-kv8", weights="q4_k", kv=KvFormat(k="q8_0", v="q8_0"), protect=("a", "b"))
 POINT = LoadPoint(batch=4, context_tok=64, output_tok=32)
@@ -28,7 +28,9 @@ TREES = st.recursive(
 
 
 def cell(**changed: Any) -> str:
-    return identity.cell_id(**(PARTS | changed))
+    parts = PARTS | changed
+    work = parts.pop("work")
+    return identity.cell_id(identity.start_axes(**parts), identity.work_axes(work))
 
 
 @given(TREES)
@@ -47,9 +49,9 @@ def test_what_has_no_json_has_no_digest() -> None:
 
 
 def test_ids_stay_the_same_in_every_version() -> None:
-    assert identity.artifact_id("00", RECIPE, "t") == "8015d0c74e191240"
-    assert cell() == "9897ae1e6b152e63"
-    assert identity.trial_id("r", "c", 0, "measure") == "a881668c9fb1977a"
+    assert identity.artifact_id("00", RECIPE, "t") == "a4200dd36fce89d9"
+    assert cell() == "5fc6cf93b85ab608"
+    assert identity.trial_id("r", "c", 0, "measure") == "caf81568627365a2"
 
 
 @pytest.mark.parametrize(
@@ -76,6 +78,11 @@ def test_ids_stay_the_same_in_every_version() -> None:
         {"recipe": dataclasses.replace(RECIPE, kv=KvFormat(k="q8_0", v="q4_0"))},
         {"recipe": dataclasses.replace(RECIPE, kv=KvFormat(k="q4_0", v="q8_0"))},
         {"recipe": dataclasses.replace(RECIPE, attention="fp8")},
+        {"recipe": dataclasses.replace(RECIPE, kv=dataclasses.replace(RECIPE.kv, k_scales="per_head"))},
+        {"recipe": dataclasses.replace(RECIPE, scales="static")},
+        {"recipe": dataclasses.replace(RECIPE, lora=("adapter",))},
+        {"recipe": dataclasses.replace(RECIPE, draft=Draft(method="ngram", model=None, tokens=4))},
+        {"engine": EngineInfo(name="llamacpp", version="1", toolchain="t", args=("--x",))},
     ],
 )
 def test_whatever_is_measured_changes_the_cell(changed: dict[str, Any]) -> None:
@@ -106,10 +113,18 @@ def test_an_artifact_is_what_makes_its_bytes() -> None:
         {"weights": "q5_k"},
         {"method": "gptq"},
         {"group_size": 64},
-        {"calibration": "c4"},
+        {"calibration": Calibration(path="c4.txt", sha256="00")},
         {"protect": ("a",)},
+        {"activations": "fp8"},
+        {"scales": "static"},
     ):
         assert identity.artifact_id("d", dataclasses.replace(RECIPE, **changed), "t") != same
+    read, moved, other = (
+        dataclasses.replace(RECIPE, calibration=Calibration(path=path, sha256=sha256))
+        for path, sha256 in (("a.txt", "00"), ("b.txt", "00"), ("a.txt", "01"))
+    )
+    assert identity.artifact_id("d", read, "t") == identity.artifact_id("d", moved, "t")
+    assert identity.artifact_id("d", read, "t") != identity.artifact_id("d", other, "t")
     assert identity.artifact_id("e", RECIPE, "t") != same
     assert identity.artifact_id("d", RECIPE, "u") != same
 

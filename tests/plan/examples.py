@@ -5,7 +5,9 @@ from __future__ import annotations
 from fleetbench.matrix.types import (
     Cell,
     Effort,
+    EngineAsk,
     EngineInfo,
+    KvFormat,
     Limits,
     LoadPoint,
     Matrix,
@@ -28,11 +30,16 @@ MODEL = ModelInfo(
     random_weights=True,
     suites=(),
 )
-ENGINE = EngineInfo(name="llamacpp", version="1", toolchain="gguf 1")
+ENGINE = EngineInfo(name="llamacpp", version="2026.10.11549", toolchain="gguf 1")
+
+
+def plain(name: str, weights: str | None = None) -> Recipe:
+    """A recipe of llama.cpp as it is resolved: everything but its weights in 16 bits."""
+    return Recipe(name=name, weights=weights or name, activations="f16", kv=KvFormat(k="f16", v="f16"), method="rtn")
 
 
 def cell(name: str = "f16", *, batch: int = 1, context: int = 64, recipe: Recipe | None = None) -> Cell:
-    recipe = recipe or Recipe(name=name, weights=name)
+    recipe = recipe or plain(name)
     return Cell(
         cell_id=f"cell-{recipe.name}-{batch}-{context}",
         model=MODEL,
@@ -51,7 +58,7 @@ def quality_cell(name: str = "f16") -> Cell:
     return Cell(
         cell_id=f"quality-{name}",
         model=MODEL,
-        recipe=Recipe(name=name, weights=name),
+        recipe=plain(name),
         engine=ENGINE,
         hardware="local",
         parallel=Parallel(),
@@ -87,7 +94,7 @@ def matrix(*, repeats: int = 2) -> Matrix:
         name="example",
         analysis="",
         models=(),
-        engines=("llamacpp",),
+        engines=(EngineAsk(name="llamacpp"),),
         hardware=("local",),
         parallel=(Parallel(),),
         reference="f16",

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from fleetbench.matrix.types import Cell, KvFormat, Recipe
 from fleetbench.plan.launches import keep, make_plan, missing
-from fleetbench.plan.types import QUALITY_TOK, Plan, Refusal
+from fleetbench.plan.types import QUALITY_TOK, Plan, Refusal, Ruling
 from fleetbench_collectors.quality import suite
 from tests.plan.examples import cell, matrix, quality_cell
 
 
 def plan(cells: list[Cell], *, repeats: int = 2, refuse: str = "") -> Plan:
-    def gate(one: Cell) -> Refusal | None:
-        return Refusal(cell=one, rule="test", sentence="no") if one.recipe.name == refuse else None
+    def rule(one: Cell) -> Ruling | Refusal:
+        if one.recipe.name == refuse:
+            return Refusal(cell=one, verdict="engine_cannot", rule="test", sentence="no", source="a test")
+        return Ruling(verdict="native", kernel="ggml")
 
-    return make_plan(run_id="r", run="default", matrix=matrix(repeats=repeats), cells=cells, refused=(), gate=gate)
+    return make_plan(run_id="r", run="default", matrix=matrix(repeats=repeats), cells=cells, refused=(), rule=rule)
 
 
 def grid(*names: str) -> list[Cell]:

@@ -43,7 +43,7 @@ def lab(tmp_path: Path) -> Lab:
     """Two files in every table."""
     made = Lab(Warehouse(tmp_path / "data"))
     made.warehouse.create()
-    apart = {"runs", "trials", "requests", "launches", "refusals", "host"}
+    apart = {"runs", "trials", "requests", "launches", "refusals", "artifacts", "host"}
     for repeat in range(2):
         made.run()
         row = trial_row(repeat=repeat)
@@ -53,7 +53,7 @@ def lab(tmp_path: Path) -> Lab:
                 for key in ("run_id", "trial_id", "attempt"):
                     del one[key]
         made.trial(row, requests=[request_row(n, range(n, n + 50)) for n in range(20)], **measured)
-        for table in ("launches", "refusals", "host"):
+        for table in ("launches", "refusals", "artifacts", "host"):
             made.warehouse.commit(table, rows_of(table, 5), run_id="run1", name=f"{table}-{repeat}")
     return made
 

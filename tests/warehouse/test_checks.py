@@ -70,6 +70,8 @@ def test_a_cell_that_was_refused_and_run_is_found(lab: Lab) -> None:
         "kind": "speed",
         "rule": "fit",
         "sentence": "too big",
+        "verdict": "does_not_fit",
+        "source": "a test",
     }
     lab.warehouse.commit("refusals", [refusal], run_id="run1", name="r")
     assert found(lab) == {"refused_and_run": 1}

@@ -116,6 +116,8 @@ def test_cells_that_failed_or_were_refused_stay_visible(lab: Lab, ask: Ask) -> N
         "output_tok": 4,
         "rule": "context",
         "sentence": "too long",
+        "verdict": "does_not_fit",
+        "source": "a test",
     }
     for name in ("a", "b"):
         lab.warehouse.commit("refusals", [refusal], run_id="run1", name=name)

@@ -32,6 +32,8 @@ SELECT
     END AS output_tok_s_spread_ratio,
     min(output_tok_s) FILTER (badness = 0) AS output_tok_s_min,
     max(output_tok_s) FILTER (badness = 0) AS output_tok_s_max,
+    median(ttft_floor_ms) FILTER (badness = 0) AS ttft_floor_ms,
+    median(itl_floor_ms) FILTER (badness = 0) AS itl_floor_ms,
     median(total_tok_s) FILTER (badness = 0) AS total_tok_s,
     median(requests_per_s) FILTER (badness = 0) AS requests_per_s,
     median(prefill_tok_s) FILTER (badness = 0) AS prefill_tok_s,

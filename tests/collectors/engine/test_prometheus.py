@@ -43,6 +43,36 @@ def test_the_cached_tokens_of_all_labels_add_up(text: str, expected: float | Non
     assert prometheus.total(prometheus.values(text), prometheus.CACHED) == expected
 
 
+VLLM = """\
+vllm:request_prefill_kv_computed_tokens_bucket{engine="0",le="1.0",model_name="tiny"} 0.0
+vllm:request_prefill_kv_computed_tokens_sum{engine="0",model_name="tiny"} 205.0
+vllm:prompt_tokens_total{engine="0",model_name="tiny"} 205.0
+vllm:request_prefill_time_seconds_sum{engine="0",model_name="tiny"} 0.5
+vllm:request_decode_time_seconds_sum{engine="0",model_name="tiny"} 0.25
+vllm:iteration_tokens_total_count{engine="0",model_name="tiny"} 15.0
+vllm:num_preemptions_total{engine="0",model_name="tiny"} 0.0
+vllm:spec_decode_num_drafts_total{engine="0",model_name="tiny"} 2.0
+vllm:spec_decode_num_draft_tokens_total{engine="0",model_name="tiny"} 6.0
+vllm:spec_decode_num_accepted_tokens_total{engine="0",model_name="tiny"} 4.0
+"""
+
+
+def test_what_vllm_serves_is_told_under_the_shared_names() -> None:
+    told = {name.partition("{")[0]: value for name, value in prometheus.values(VLLM)}
+    assert told == {
+        "vllm:request_prefill_kv_computed_tokens_bucket": 0.0,
+        "prompt_tok_total": 205.0,
+        "vllm:prompt_tokens_total": 205.0,
+        "prefill_s_total": 0.5,
+        "decode_s_total": 0.25,
+        "decode_steps_total": 15.0,
+        "preemptions_total": 0.0,
+        "draft_steps_total": 2.0,
+        "draft_tok_total": 6.0,
+        "draft_accepted_tok_total": 4.0,
+    }
+
+
 @given(st.text())
 def test_any_text_gives_rows_and_no_error(text: str) -> None:
     assert all(name for name, _ in prometheus.values(text))
