@@ -144,10 +144,16 @@ def _recipes(tree: dict[str, Any]) -> Iterator[Found]:
     yield from _twice(("recipes",), names, "name")
     reference = tree.get("reference")
     words = tuple(dict.fromkeys(name for name in names if isinstance(name, str)))
-    if isinstance(reference, str) and words and reference not in words:
-        near = lookup.nearest(reference, words)
-        remedy = f"did you mean {show(near[0])}?" if near else f"name one of: {', '.join(map(show, words[:20]))}"
-        yield ("reference",), f"{show(reference)} is not among the recipes ({remedy})"
+    named: list[tuple[Loc, Any]] = [(("reference",), reference)]
+    for index, entry in enumerate(_list(tree.get("exclude"))):
+        named += [
+            (("exclude", index, "recipe"), name) for name in _list(isinstance(entry, dict) and entry.get("recipe"))
+        ]
+    for loc, name in named:
+        if isinstance(name, str) and words and name not in words:
+            near = lookup.nearest(name, words)
+            remedy = f"did you mean {show(near[0])}?" if near else f"name one of: {', '.join(map(show, words[:20]))}"
+            yield loc, f"{show(name)} is not among the recipes ({remedy})"
 
 
 def _load(tree: dict[str, Any]) -> Iterator[Found]:

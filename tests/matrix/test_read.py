@@ -311,6 +311,8 @@ def test_rates_of_equal_size_are_the_same_rate() -> None:
         ("exclude", [{"gpu": "h100", "because": "x"}], "exclude[0].gpu", "unknown key"),
         ("exclude", [{"hardwear": "h100", "because": "x"}], "exclude[0].hardwear", "did you mean hardware"),
         ("exclude", [{"hardware": "h100"}], "exclude[0].because", "is missing"),
+        ("exclude", [{"recipe": ["f16", "q2k"], "because": "x"}], "exclude[0].recipe", "not among the recipes"),
+        ("exclude", [{"recipe": "q2k", "because": "x"}], "exclude[0].recipe", "not among the recipes"),
         ("exclude", [{"tp": True, "because": "x"}], "exclude[0].tp", "a whole number from 1"),
         ("exclude", [{"batch": "", "because": "x"}], "exclude[0].batch", "a whole number from 1"),
         ("exclude", [{"batch": [1, -4], "because": "x"}], "exclude[0].batch[1]", "not -4"),
