@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,8 +32,14 @@ class Folder(click.ParamType[Path]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         folder = Path(_given(self, str(value), param, ctx))
-        if folder.is_file():
-            self.fail(f"{str(folder)!r} is a file.", param, ctx)
+        try:
+            if folder.is_file():
+                self.fail(f"{str(folder)!r} is a file.", param, ctx)
+            there = folder.is_dir()
+        except OSError as error:  # too long a name, or no right to look
+            self.fail(f"{str(folder)[:80]!r} cannot be used: {error.strerror}.", param, ctx)
+        if there and not os.access(folder, os.R_OK | os.X_OK):
+            self.fail(f"{str(folder)!r} cannot be read: see whose it is.", param, ctx)
         return folder
 
 

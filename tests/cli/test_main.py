@@ -74,6 +74,7 @@ def test_a_broken_matrix_says_every_mistake_with_its_line_and_starts_nothing(com
         (["submit", "small.yaml", "--only", " "], "'--only': it is empty"),
         (["submit", "small.yaml", "--warehouse", ""], "'--warehouse': it is empty"),
         (["submit", "small.yaml", "--warehouse", "small.yaml"], "is a file"),
+        (["compare", "--warehouse", "x" * 300], "too long"),
         (["submit", "small.yaml", "--new", "--run", "x"], "keep one"),
         (["submit", "small.yaml", "--new", "--run", "default"], "keep one"),
         (["compare", "--where", ""], "'--where': it is empty"),
