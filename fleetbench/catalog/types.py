@@ -6,13 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, with_config
+from packaging.specifiers import SpecifierSet
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, with_config
 
 Axis = Literal["weights", "activations", "kv", "attention"]
 Vendor = Literal["nvidia", "amd", "intel", "apple", "cpu"]
 Verdict = Literal["native", "experimental", "emulated"]
 """How a format runs: by the hardware's own units, so but young, or by other units and without the speed-up."""
 
+
+def _specifier(versions: str) -> str:
+    SpecifierSet(versions)  # InvalidSpecifier is a ValueError: a mistake by its place, as those of any field
+    return versions
+
+
+Versions = Annotated[str, AfterValidator(_specifier)]
 entry = with_config(ConfigDict(extra="forbid", strict=False, allow_inf_nan=False))
 """What a catalog file may say is what the dataclass has: its fields are the file's schema."""
 
@@ -150,7 +158,7 @@ class SupportRule:
     granularities: tuple[str, ...] = ()
     same_kv: bool = False
     on: tuple[str, ...] = ()
-    versions: str = ""
+    versions: Versions = ""
     verdict: Verdict
     kernel: str | None = None
     because: str = ""
@@ -171,7 +179,7 @@ class EngineSpec:
     name: str
     title: str
     aliases: tuple[str, ...] = ()
-    versions: str
+    versions: Versions
     known: tuple[str, ...]
     vendors: tuple[Vendor, ...]
     sixteen: str

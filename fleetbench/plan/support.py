@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from fleetbench.catalog import lookup
@@ -254,7 +254,7 @@ _THEN: tuple[_Condition, ...] = (
 def _of_version(versions: str, version: str) -> bool:
     try:
         return not versions or SpecifierSet(versions).contains(Version(version), prereleases=True)
-    except (InvalidVersion, InvalidSpecifier):
+    except InvalidVersion:
         return True
 
 

@@ -200,6 +200,15 @@ def test_a_mistake_in_ones_own_file_is_named(tmp_path: Path, name: str, content:
     assert "h100.yaml" in mistakes[0]
 
 
+def test_versions_that_are_no_specifier_are_a_mistake(tmp_path: Path) -> None:
+    overlay = write(tmp_path, "engines/vllm.yaml", {"versions": "from 0.22"})
+    mistakes = asked(overlay, "lookup.engine_spec('vllm').name")
+    assert isinstance(mistakes, list)
+    assert "engines/vllm.yaml" in mistakes[0]
+    assert "versions" in mistakes[0]
+    assert "specifier" in mistakes[0]
+
+
 @pytest.mark.parametrize("content", ["recipes: [1]", "recipes: {mine: 1}"])
 def test_entries_of_ones_own_that_are_no_mappings_are_named(tmp_path: Path, content: str) -> None:
     mistakes = asked(write(tmp_path, "recipes.yaml", content), "lookup.recipe_names()")

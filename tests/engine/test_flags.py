@@ -129,7 +129,10 @@ def test_a_format_that_a_version_lacks_is_refused(engine: str, version: str, fla
 
 
 def test_a_format_that_the_node_adds_is_left_to_its_plugins() -> None:
-    flags.check("vllm", "0.32.0", ["--port", "1"], ["--quantization", "gguf"])
+    own, added = ["--port", "1"], ["--quantization", "of-a-plugin"]
+    with pytest.raises(LaunchError, match="of-a-plugin"):
+        flags.check("vllm", "0.32.0", [*own, *added])
+    flags.check("vllm", "0.32.0", own, added)
 
 
 @given(st.lists(st.text(max_size=20), max_size=5))

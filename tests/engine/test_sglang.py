@@ -135,4 +135,5 @@ def test_the_phases_of_a_start_are_read() -> None:
 
 @given(st.text(), st.dictionaries(st.sampled_from(sorted(INFO)), st.none() | st.booleans() | st.integers() | st.text()))
 def test_any_answer_is_read_without_an_error(log: str, info: dict[str, Any]) -> None:
-    sglang_words.effective(log, {"/server_info": info, "/v1/models": info}, "")
+    found = sglang_words.effective(log, {"/server_info": info, "/v1/models": info}, "")
+    assert set(found) == set(effective(LOG))
