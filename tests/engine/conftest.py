@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import select
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,19 @@ from fleetbench.matrix.types import KvFormat, Recipe
 LIMIT_MS = 30_000
 FAKE_ENGINE = Path(__file__).with_name("fake_engine.py")
 FAKE_DOCKER = Path(__file__).with_name("fake_docker.py")
+
+
+@contextmanager
+def serving(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[int]:
+    """The port of a server in this process, until the block ends."""
+    with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 class Fifo:

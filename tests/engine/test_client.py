@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import http.server
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 
 from fleetbench.engine import client
 from fleetbench.engine.protocol import EngineUnreachableError
+from tests.engine.conftest import serving
 
 
 class Echo(http.server.BaseHTTPRequestHandler):
@@ -30,12 +30,8 @@ class Echo(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    with http.server.HTTPServer(("127.0.0.1", 0), Echo) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with serving(Echo) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def test_a_path_is_added_to_the_one_of_the_server(url: str) -> None:

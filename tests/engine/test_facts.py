@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import http.server
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from fleetbench.engine import facts
 from fleetbench.engine.llamacpp import LlamaCpp
 from fleetbench.engine.runtime import NodeEngine, Program, Runtime, Url, Venv, Wheel
 from fleetbench.errors import UnusableEnvironmentError
-from tests.engine.conftest import PYTHON, Fake
+from tests.engine.conftest import PYTHON, Fake, serving
 
 
 def on(runtime: Runtime) -> NodeEngine:
@@ -105,12 +104,8 @@ class Server(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    with http.server.HTTPServer(("127.0.0.1", 0), Server) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with serving(Server) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.mark.parametrize(

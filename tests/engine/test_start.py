@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from fleetbench.engine.protocol import Ask, EngineUnreachableError, LaunchError,
 from fleetbench.engine.runtime import NodeEngine, Program, Url, Venv
 from fleetbench.engine.session import EngineSession
 from fleetbench_collectors.host.cores import free_cores
-from tests.engine.conftest import PYTHON, Fake, fake_spec
+from tests.engine.conftest import PYTHON, Fake, fake_spec, serving
 
 Launch = Callable[..., EngineSession]
 
@@ -273,12 +272,8 @@ def stranger() -> Iterator[int]:
         def log_message(self, *_: Any) -> None:
             return
 
-    with http.server.HTTPServer(("127.0.0.1", 0), Healthy) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server.server_port
-        server.shutdown()
-        thread.join()
+    with serving(Healthy) as port:
+        yield port
 
 
 def test_a_healthy_stranger_on_the_port_is_not_taken_for_the_engine(launch: Launch, stranger: int) -> None:
