@@ -4,7 +4,7 @@ BIN := .venv/bin
 BENCH_PEERS ?= vllm sglang guidellm aiperf inference-perf
 PIP := PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: quickstart test check pytest test-slow test-engines bench-load bench-load-peers bench-plan train clean
+.PHONY: quickstart test check pytest test-slow test-engines bench-load bench-load-peers bench-plan bench-fleet train torture torture-short clean
 
 quickstart: .venv/installed
 	$(BIN)/fleetbench submit matrices/smoke/quickstart.yaml --new
@@ -42,6 +42,19 @@ bench-load: .venv/installed
 # Plans of 1,000 to 100,000 cells: seconds and peak memory. BENCH='--runs 1 --form table' for the table.
 bench-plan: .venv/installed
 	$(BIN)/python -m tests.bench.planning $(BENCH)
+
+# The order of launches on 256 simulated nodes: makespan over its bound. BENCH='--seeds 5 --scenario few-nodes' for more.
+bench-fleet: .venv/installed
+	$(BIN)/python -m tests.bench.fleet $(BENCH)
+
+# A real fleet of pretended machines (root, iproute2, util-linux), hurt at moments that SEED decides, and looked at after.
+# TORTURE='--only network,raylet' narrows it; a folder that it kept goes on by TORTURE='--resume FOLDER'.
+SEED ?= 1
+torture: .venv/installed
+	$(BIN)/python -m tests.torture --seed $(SEED) --kills 200 $(TORTURE)
+
+torture-short: .venv/installed
+	$(BIN)/python -m tests.torture --seed $(SEED) --kills 10 --fleet short --hurry 0.3 $(TORTURE)
 
 bench-load-peers:
 	@for peer in $(BENCH_PEERS); do \

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleetbench.artifact.types import ArtifactError
@@ -27,17 +27,31 @@ class Pinned:
     folder: Path | None
 
 
-def pinned(hub: str, revision: str | None) -> Pinned:
+def pinned(hub: str, revision: str | None, cache: Path | None = None) -> Pinned:
     """What the local cache knows of it, without the network; a branch is what it was when it was last fetched."""
-    place = cache_folder() / f"models--{hub.replace('/', '--')}"
+    place = (cache or cache_folder()) / f"models--{hub.replace('/', '--')}"
     wanted = revision or MAIN
     commit = wanted if COMMIT.match(wanted) else _ref(place / "refs" / wanted)
     folder = place / "snapshots" / commit if commit else None
     return Pinned(commit=commit, folder=folder if folder and (folder / "config.json").is_file() else None)
 
 
-def fetch(hub: str, revision: str | None, files: Sequence[str] = FILES) -> Pinned:
-    """Download files of a commit, resuming what was begun; the token is the hub's own (HF_TOKEN or its file).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """How it is fetched: into which cache, with which token, from which hub; None for the library's own (HF_TOKEN ...).
+
+    quiet: nobody looks at the bars of its progress; right: where its reader has a token, in words.
+    """
+
+    cache: Path | None = None
+    token: str | None = field(default=None, repr=False)
+    endpoint: str | None = None
+    quiet: bool = False
+    right: str = "HF_TOKEN"
+
+
+def fetch(hub: str, revision: str | None, files: Sequence[str] = FILES, way: Way = Way()) -> Pinned:
+    """Download files of a commit, resuming what was begun.
 
     Raises:
         ArtifactError: no library, no network, no such repository, no access; with what to do.
@@ -45,19 +59,32 @@ def fetch(hub: str, revision: str | None, files: Sequence[str] = FILES) -> Pinne
     try:
         from httpx2 import HTTPError, InvalidURL  # noqa: PLC0415 - what the hub's library asks with, as below
         from huggingface_hub import errors, snapshot_download  # noqa: PLC0415 - an extra, needed here alone
+        from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415 - as above
     except ImportError as error:
         why = "the hub's library is not installed: pip install 'fleetbench[hub]', or download the model yourself"
         raise ArtifactError(f"model {hub} cannot be fetched: {why} and give its path") from error
     try:
-        folder = Path(snapshot_download(hub, revision=revision or MAIN, allow_patterns=list(files)))
+        if way.quiet:
+            disable_progress_bars()
+        folder = Path(
+            snapshot_download(
+                hub,
+                revision=revision or MAIN,
+                allow_patterns=list(files),
+                cache_dir=way.cache,
+                token=way.token,
+                endpoint=way.endpoint,
+            )
+        )
     except errors.GatedRepoError as error:
-        why = "it is gated: accept its terms on its page, and set HF_TOKEN"
+        why = f"it is gated: accept its terms on its page, and set {way.right}"
         raise ArtifactError(f"model {hub} cannot be fetched: {why}") from error
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
-        why = f"the hub has no such model{f' at {revision}' if revision else ''}, or HF_TOKEN gives no access"
+        why = f"the hub has no such model{f' at {revision}' if revision else ''}, or {way.right} gives no access"
         raise ArtifactError(f"model {hub} cannot be fetched: {why}") from error
     except (HTTPError, InvalidURL, OSError, ValueError, RuntimeError) as error:
         said = next(iter(str(error).splitlines()), type(error).__name__).removeprefix("Got: ").rstrip(".")
+        said = said if way.token is None else said.replace(way.token, "the token")
         remedy = "see that the hub can be reached (the same command goes on), or download the model and give its path"
         raise ArtifactError(f"model {hub} cannot be fetched: {said}; {remedy}") from error
     return Pinned(commit=folder.name, folder=folder)

@@ -41,7 +41,7 @@ def find(spec: ModelSpec) -> FoundModel:
         InputError: no such model, a config.json that lacks something, a broken checkpoint; each lack by its file.
     """
     if spec.path is not None:
-        return _dummy(Path(spec.path), spec.name) if spec.dummy else _in_folder(spec.name, Path(spec.path))
+        return dummy(Path(spec.path), spec.name) if spec.dummy else in_folder(spec.name, Path(spec.path))
     if spec.hub is None and spec.name in lookup.embedded_names():
         info = source.inspect(spec.name, None)
         return FoundModel(info=replace(info, shape=embedded_shape(spec.name)), folder=None)
@@ -51,7 +51,7 @@ def find(spec: ModelSpec) -> FoundModel:
         raise InputError((f"model {spec.name}: no such model is known (give its path, or its hub id)",))
     pinned = hub.pinned(where, spec.revision)
     if pinned.folder is not None:
-        found = _in_folder(spec.name, pinned.folder, hub=where, revision=pinned.commit)
+        found = in_folder(spec.name, pinned.folder, hub=where, revision=pinned.commit)
         return replace(found, info=replace(found.info, hub=where, revision=pinned.commit))
     if known is None:
         why = (
@@ -99,7 +99,7 @@ def _published(name: str, where: str, revision: str | None, config: Mapping[str,
     )
 
 
-def _dummy(folder: Path, name: str) -> FoundModel:
+def dummy(folder: Path, name: str) -> FoundModel:
     """A folder of which config.json counts (and the tokenizer, for the engine): no weights are read."""
     shape = _shape(folder / hf.CONFIG)
     identity = digest({"dummy": hf.digest_files((folder / hf.CONFIG,))})
@@ -107,8 +107,12 @@ def _dummy(folder: Path, name: str) -> FoundModel:
     return FoundModel(info=replace(info, random_weights=True, dummy=True), folder=folder)
 
 
-def _in_folder(name: str, folder: Path, *, hub: str | None = None, revision: str | None = None) -> FoundModel:
-    """A model by its files; of a hub's, what is missing can be fetched."""
+def in_folder(name: str, folder: Path, *, hub: str | None = None, revision: str | None = None) -> FoundModel:
+    """A model by its files; of a hub's, what is missing can be fetched.
+
+    Raises:
+        InputError: no such folder, a config.json that lacks something, a broken checkpoint; each lack by its file.
+    """
     if not _is_folder(folder):
         raise InputError((f"{folder}: no such folder (a model is a folder in Hugging Face layout)",))
     raw = _config(folder / hf.CONFIG)

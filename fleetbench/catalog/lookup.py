@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -35,6 +36,8 @@ from fleetbench.catalog.types import (
 from fleetbench.errors import InputError
 
 OVERLAY = "FLEETBENCH_CATALOG"
+SIMULATED = "sim-"
+"""Before a hardware tag: a node without such GPUs that is scheduled as if it had them, to try a fleet out."""
 Entry = TypeVar("Entry")
 _SHOWN = 10
 _schemas: dict[type[Any], TypeAdapter[Any]] = {}
@@ -54,8 +57,31 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def gpu_info(name: str) -> GpuInfo | None:
-    """A kind of hardware by its tag or an alias of it."""
-    return _of_folder("gpus", name, GpuInfo)
+    """A kind of hardware by its tag or an alias of it; `sim-` before one is a CPU that plays it."""
+    if not name.startswith(SIMULATED):
+        return _of_folder("gpus", name, GpuInfo)
+    played = _of_folder("gpus", name.removeprefix(SIMULATED), GpuInfo)
+    return played and _simulated(played)
+
+
+def _simulated(played: GpuInfo) -> GpuInfo:
+    """A node's CPU in the place of its GPUs: it can be scheduled like them, and none of their figures are its own."""
+    return replace(
+        played,
+        name=f"{SIMULATED}{played.name}",
+        title=f"a CPU in the place of {played.title}",
+        vendor="cpu",
+        arch="x86",
+        aliases=(),
+        devices=(),
+        memory_bytes=None,
+        bandwidth_bytes_s=None,
+        flops={},
+        power_w=None,
+        native=("fp32",),
+        link_bytes_s=None,
+        price_usd_h=None,
+    )
 
 
 def engine_spec(name: str) -> EngineSpec | None:

@@ -167,13 +167,23 @@ class SupportRule:
 
 @entry
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spans:
+    """How an engine goes over several nodes; kinds: of parallelism that it may share out among them."""
+
+    kinds: tuple[str, ...]
+    source: str
+
+
+@entry
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSpec:
     """An engine: its supported versions, and rule by rule what it runs; the first rule that fits decides.
 
     versions: a specifier of what this catalog speaks of; known: versions that were looked at, newest first; vendors:
     whose hardware it runs on; auto: what `auto` activations are, by weight format, where they are not 16 bits wide;
     sixteen: its 16-bit format for activations and cache, `model` for the checkpoint's own; parallel: the kinds of
-    parallelism it has; lora: weight formats that take adapters, None where nobody said.
+    parallelism it has; spans: how it goes over several nodes, None where fleetbench starts it on one alone; lora:
+    weight formats that take adapters, None where nobody said.
     """
 
     name: str
@@ -185,6 +195,7 @@ class EngineSpec:
     sixteen: str
     auto: Mapping[str, str] = field(default_factory=dict)
     parallel: tuple[str, ...]
+    spans: Spans | None = None
     settable: tuple[str, ...] = ()
     rules: tuple[SupportRule, ...] = ()
     lora: tuple[str, ...] | None = None

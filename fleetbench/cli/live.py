@@ -6,6 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -16,14 +17,37 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from fleetbench.fleet.status import RunStatus
 from fleetbench.matrix.types import LoadPoint, Outcome
-from fleetbench.plan.machine import Event, LaunchEnded, LaunchLost, Record, Start, TrialEnded, TrialStarted
+from fleetbench.plan.events import (
+    Event,
+    FleetSeen,
+    LaunchEnded,
+    LaunchLost,
+    Placed,
+    Record,
+    Start,
+    TrialEnded,
+    TrialStarted,
+)
 from fleetbench.plan.types import EngineLaunch, Plan, Trial
 
 _REASONS_SHOWN = 5
+_ACTIVE_SHOWN = 8
 
 
-class _Watched(Console):
+@dataclass(slots=True)
+class _Active:
+    """A launch that was started; order: among all that were."""
+
+    launch: EngineLaunch
+    order: int
+    began: float
+    node: str | None = None
+    trial: Trial | None = None
+
+
+class Watched(Console):
     """A console whose reader may leave: the run goes on, where rich by itself would end it."""
 
     def on_broken_pipe(self) -> None:
@@ -34,23 +58,25 @@ class RunView:
     """A bar, the launch and trial at work, and the cells; plain lines where stderr is no terminal."""
 
     def __init__(self, plan: Plan, todo: Plan, estimated_s: Mapping[str, float], *, settled: int) -> None:
-        self.console = _Watched(stderr=True, highlight=False)
+        self.console = Watched(stderr=True, highlight=False)
         self.launches = {launch.launch_id: launch for launch in todo.launches}
         self.trials = {trial.trial_id: trial for trial in plan.trials}
         self.title = escape(f"{plan.matrix.name} (run {plan.run})")
         self.cells = len(plan.cells)
         self.refused = Counter((refusal.rule, refusal.sentence) for refusal in plan.refusals)
         self.total = len(plan.trials)
-        self.ended = settled
+        self.settled = settled
+        self.ended: set[str] = set()
         self.left = Counter(trial.cell.cell_id for trial in todo.trials)
         self.left.update({cell.cell_id: 0 for cell in plan.cells})
-        self.bad: set[str] = set()
-        self.began: dict[str, float] = {}
+        self.wrong: dict[str, str] = {}
+        """Cells of trials that did not end well, by trial."""
+        self.active: dict[str, _Active] = {}
+        self.nodes: dict[str, str] = {}
+        self.blocked: dict[str, str] = {}
         self.estimated_s = dict(estimated_s)
         self.planned_s = 0.0
         self.order = 0
-        self.now: Trial | None = None
-        self.launch: EngineLaunch | None = None
         self.tok_s: float | None = None
         self.started = time.monotonic()
         self.live: Live | None = None
@@ -70,7 +96,7 @@ class RunView:
     def introduce(self) -> None:
         """What is about to happen."""
         plan, todo = self.trials, self.launches
-        done = f", {self.ended} of {self.total} trials already done" if self.ended else ""
+        done = f", {self.settled} of {self.total} trials already done" if self.settled else ""
         self.say(f"[bold]{self.title}[/]: {self.cells} cells, {len(plan)} trials in {len(todo)} engine launches{done}")
         if self.refused:
             self.say(f"  {self.refused.total()} cells are refused:")
@@ -83,45 +109,70 @@ class RunView:
         """One line that stays."""
         self.console.print(Text.from_markup(text), soft_wrap=not self.console.is_terminal)
 
+    def remark(self, text: str) -> None:
+        """What somebody else wants to be known."""
+        self.say(f"[yellow]note[/]: {escape(text)}")
+
+    def tell(self, status: RunStatus) -> None:
+        """Say what keeps work waiting, once each time that it changes."""
+        for kind, why in status.blocked.items():
+            if self.blocked.get(kind) != why:
+                self.say(f"[yellow]blocked[/] {escape(kind)}: {escape(why)}")
+        self.blocked = dict(status.blocked)
+
     def watch(self, event: Start | Record | Event) -> None:
         """Take note of what happened."""
         match event:
+            case FleetSeen():
+                self.nodes = {seen.node.node_id: seen.node.name for seen in event.nodes}
             case Start():
-                self.order += 1
-                self.launch = event.launch
-                self.began[event.launch.launch_id] = time.monotonic()
-            case TrialStarted():
-                self.now = self.trials.get(event.trial_id)
+                self.order += event.attempt == 0
+                order = self.active.get(event.launch.launch_id)
+                self.active[event.launch.launch_id] = _Active(
+                    launch=event.launch, order=order.order if order else self.order, began=time.monotonic()
+                )
+            case Placed() if event.launch_id in self.active and len(self.nodes) > 1:
+                self.active[event.launch_id].node = ", ".join(self.nodes.get(one, one[:8]) for one in event.node_ids)
+            case TrialStarted() if event.launch_id in self.active:
+                self.active[event.launch_id].trial = self.trials.get(event.trial_id)
             case TrialEnded():
-                self._end(event.trial_id, event.outcome, event.reason)
+                self._end(event.launch_id, event.trial_id, event.outcome, event.reason)
                 self.tok_s = event.output_tok_s or self.tok_s
             case Record():
-                self._end(event.trial.trial_id, event.outcome, event.reason)
+                self._end(event.launch.launch_id, event.trial.trial_id, event.outcome, event.reason)
             case LaunchEnded() | LaunchLost():
                 self._launch_line(event)
             case _:
                 pass
 
-    def _end(self, trial_id: str, outcome: Outcome, reason: str | None) -> None:
-        self.now = None
-        self.ended += 1
-        self.planned_s += self.estimated_s.pop(trial_id, 0.0)
+    def _end(self, launch_id: str, trial_id: str, outcome: Outcome, reason: str | None) -> None:
+        if (active := self.active.get(launch_id)) is not None:
+            active.trial = None
         trial = self.trials[trial_id]
-        self.left[trial.cell.cell_id] -= 1
+        if trial_id not in self.ended:
+            self.ended.add(trial_id)
+            self.planned_s += self.estimated_s.pop(trial_id, 0.0)
+            self.left[trial.cell.cell_id] -= 1
         if outcome is Outcome.OK:
+            self.wrong.pop(trial_id, None)
             return
-        self.bad.add(trial.cell.cell_id)
+        self.wrong[trial_id] = trial.cell.cell_id
         self.say(f"  [red]{outcome.value}[/] {escape(describe(trial))}: {_one_line(reason)}")
 
     def _launch_line(self, event: LaunchEnded | LaunchLost) -> None:
-        launch = self.launches[event.launch_id]
-        taken = time.monotonic() - self.began.get(event.launch_id, self.started)
+        active = self.active.pop(event.launch_id, None)
+        if active is None:
+            return
+        launch = active.launch
+        taken = time.monotonic() - active.began
         ok = isinstance(event, LaunchEnded) and event.outcome is Outcome.OK
         mark = "[green]✓[/]" if ok else "[red]✗[/]"
-        place = f"{self.order}/{max(self.order, len(self.launches))}"
+        place = f"{active.order}/{max(self.order, len(self.launches))}"
         speed = f"  last {self.tok_s:,.0f} tok/s" if ok and self.tok_s and _measures_speed(launch) else ""
+        where = f"  {escape(active.node)}" if active.node else ""
         self.say(
-            f"{mark} [dim]{place:>5}[/]  {escape(launch.label):<28}{len(launch.trials):>3} trials {taken:6.1f} s{speed}"
+            f"{mark} [dim]{place:>5}[/]  {escape(launch.label):<28}{len(launch.trials):>3} trials {taken:6.1f} s"
+            f"{where or speed}"
         )
         if not ok:
             self.say(f"        {_one_line(event.reason)}")
@@ -130,24 +181,34 @@ class RunView:
         """The live part: how far, what now, and the cells."""
         grid = Table.grid(padding=(0, 1))
         speed = f"{self.tok_s:,.0f} tok/s" if self.tok_s else ""
-        bar = ProgressBar(total=self.total, completed=self.ended, width=34)
-        grid.add_row(bar, f"{self.ended}/{self.total} trials", speed, self._left())
-        return Group(grid, self._now(), self._cells())
+        ended = self.settled + len(self.ended)
+        bar = ProgressBar(total=self.total, completed=ended, width=34)
+        grid.add_row(bar, f"{ended}/{self.total} trials", speed, self._left())
+        return Group(grid, *self._now(), self._cells())
 
-    def _now(self) -> Text:
-        if self.launch is None:
-            return Text("starting Ray")
-        what = describe(self.now, model=False) if self.now else "starting the engine"
-        place = f"launch {self.order}/{max(self.order, len(self.launches))}"
-        return Text.assemble(f"{place}  ", (self.launch.label, "bold"), f"  {what}")
+    def _now(self) -> list[Text]:
+        if not self.active:
+            return [Text("starting Ray" if not self.order else "waiting")]
+        shown = list(self.active.values())[:_ACTIVE_SHOWN]
+        lines = [self._line(one) for one in shown]
+        if (more := len(self.active) - len(shown)) > 0:
+            lines.append(Text(f"and {more} more launches"))
+        return lines
+
+    def _line(self, one: _Active) -> Text:
+        waits = len(self.nodes) > 1 and one.node is None
+        what = describe(one.trial, model=False) if one.trial else "waiting for GPUs" if waits else "starting the engine"
+        place = f"launch {one.order}/{max(self.order, len(self.launches))}"
+        return Text.assemble(f"{place}  ", (one.launch.label, "bold"), f"  {f'{one.node}: ' if one.node else ''}{what}")
 
     def _cells(self) -> Text:
-        running = 1 if self.now else 0
-        bad = len(self.bad)
-        waiting = sum(left > 0 and cell not in self.bad for cell, left in self.left.items())
-        done = len(self.left) - waiting - bad
+        running = len({one.trial.cell.cell_id for one in self.active.values() if one.trial})
+        bad = set(self.wrong.values())
+        waiting = sum(left > 0 and cell not in bad for cell, left in self.left.items())
+        done = len(self.left) - waiting - len(bad)
         said = f"cells: {done} done, {running} running, "
-        return Text.assemble(said, (f"{bad} failed", "red" if bad else ""), f", {max(0, waiting - running)} waiting")
+        failed = (f"{len(bad)} failed", "red" if bad else "")
+        return Text.assemble(said, failed, f", {max(0, waiting - running)} waiting")
 
     def _left(self) -> str:
         rest = sum(self.estimated_s.values())

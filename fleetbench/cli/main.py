@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import os
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
 from fleetbench import __version__
+from fleetbench.cli.grouped import Lazy
 from fleetbench.errors import FleetbenchError, InputError, UnusableEnvironmentError
 
 FAILED, WRONG_INPUT, INTERRUPTED, UNUSABLE = 1, 2, 3, 4
@@ -27,7 +27,12 @@ Exit codes:
 
 COMMANDS = {
     "submit": ("fleetbench.cli.submit:submit", "Run a matrix, or go on with one."),
+    "status": ("fleetbench.cli.status:status", "Say how runs stand that are being measured."),
+    "watch": ("fleetbench.cli.watch:watch", "Follow a run that is being measured."),
+    "logs": ("fleetbench.cli.logs:logs", "Print a run's log."),
+    "cancel": ("fleetbench.cli.cancel:cancel", "Stop a run; what is measured is kept."),
     "plan": ("fleetbench.cli.plan:plan", "Say what a matrix would run, and what is refused."),
+    "simulate": ("fleetbench.cli.simulate:simulate", "Run a matrix on a fleet that exists on paper."),
     "fit": ("fleetbench.cli.fit:fit", "Say whether a model fits a GPU, part by part."),
     "prepare": ("fleetbench.cli.prepare:prepare", "Make the checkpoints that a matrix needs."),
     "bench": ("fleetbench.cli.bench:bench", "Measure a server that runs already."),
@@ -35,6 +40,8 @@ COMMANDS = {
     "runs": ("fleetbench.cli.results:runs", "List the runs in the warehouse."),
     "sql": ("fleetbench.cli.results:sql", "Ask the warehouse."),
     "matrix": ("fleetbench.cli.matrix:matrix", "Check a matrix file; print its JSON Schema."),
+    "nodes": ("fleetbench.cli.nodes:nodes", "Show the fleet: what is tagged against what is there."),
+    "node": ("fleetbench.cli.node:node", "Join this machine to a fleet; its settings."),
     "doctor": ("fleetbench.cli.doctor:doctor", "Say what this machine has and lacks."),
 }
 
@@ -43,8 +50,8 @@ class ReaderGoneError(Exception):
     """Who reads the output has what it wanted; a BrokenPipeError would have click exit with 1."""
 
 
-class Lazy(click.Group):
-    """Imports a command's module when it is used, so that help is instant."""
+class _Commands(Lazy):
+    """The whole command line: its reader may leave."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -52,36 +59,11 @@ class Lazy(click.Group):
         except BrokenPipeError as error:
             raise ReaderGoneError from error
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in COMMANDS:
-            return None
-        module, name = COMMANDS[cmd_name][0].split(":")
-        command: click.Command = getattr(import_module(module), name)
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        from difflib import get_close_matches
-
-        near = get_close_matches(args[0], COMMANDS, n=1) if args else []
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            hint = f" Did you mean {near[0]}?" if near else ""
-            ctx.fail(f"No command {args[0]!r}.{hint}")
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 80}
 
 
-@click.command(cls=Lazy, epilog=EPILOG, context_settings=SETTINGS)
+@click.command(cls=_Commands, table=COMMANDS, epilog=EPILOG, context_settings=SETTINGS)
 @click.version_option(__version__, "-V", "--version", prog_name="fleetbench")
 def cli() -> None:
     """Benchmark LLM inference across a GPU fleet.

@@ -25,6 +25,22 @@ class Sql(click.ParamType[str]):
         return _given(self, str(value), param, ctx)
 
 
+class Duration(click.ParamType[float]):
+    """`15m`, `90s`, `1h30m`, or a number of seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        from fleetbench.matrix.fields import seconds
+
+        if isinstance(value, float):
+            return value
+        try:
+            return float(seconds(value))
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}.", param, ctx)
+
+
 class Folder(click.ParamType[Path]):
     """A folder that need not be there yet; DuckDB wants its name as UTF-8."""
 
@@ -61,6 +77,23 @@ def warehouse_option(command: Command) -> Command:
         default=Path("fleetbench-data"),
         metavar="DIR",
         help="Folder of the results; or set FLEETBENCH_WAREHOUSE.  [default: ./fleetbench-data]",
+    )(command)
+
+
+def address_option(command: Command) -> Command:
+    return click.option(
+        "--address",
+        metavar="HOST:PORT|URL",
+        help="Of the cluster's head: HOST:PORT on a machine of the cluster, http://HOST:8265 from anywhere.",
+    )(command)
+
+
+def token_option(command: Command) -> Command:
+    return click.option(
+        "--token",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Of the cluster, or set RAY_AUTH_TOKEN_PATH.  [default: ~/.config/fleetbench/token]",
     )(command)
 
 

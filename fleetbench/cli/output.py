@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
 from rich.console import Console
+from rich.text import Text
 
 from fleetbench.report.bench import render as render_bench
 from fleetbench.report.result import PAGE, Panel, Result
@@ -15,6 +16,13 @@ from fleetbench.report.table import Format, render, render_panels
 
 def show(result: Result, form: str, *, keys: int = 1) -> None:
     render(result, cast("Format", form), _console(), keys=keys)
+
+
+def show_lines(lines: Sequence[Text]) -> None:
+    """Sentences and what is laid out already: wrapped at a page's width where it must be."""
+    console = _console()
+    for line in lines:
+        console.print(line)
 
 
 def show_panels(panels: Sequence[Panel], form: str) -> None:

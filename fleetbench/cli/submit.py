@@ -6,24 +6,38 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+from fleetbench.cli.live import note
 from fleetbench.cli.main import EPILOG
-from fleetbench.cli.options import Sql, format_option, matrix_argument, run_options, warehouse_option
+from fleetbench.cli.options import (
+    Duration,
+    Sql,
+    address_option,
+    format_option,
+    matrix_argument,
+    run_options,
+    token_option,
+    warehouse_option,
+)
+from fleetbench.fleet.stopping import Stop
 
 if TYPE_CHECKING:
-    from fleetbench.fleet.stopping import Stop
+    from fleetbench.fleet.driving import Audience
+    from fleetbench.fleet.planning import Planned
     from fleetbench.fleet.submission import Ended, Submission
 
 FAILED, INTERRUPTED = 1, 3
+LOCAL = "local"
 
 
 @click.command(epilog=EPILOG)
@@ -33,65 +47,202 @@ FAILED, INTERRUPTED = 1, 3
 @click.option(
     "--only", type=Sql(), metavar="EXPR", help="Only cells where EXPR holds, in SQL: \"recipe = 'q4_k' AND batch = 1\"."
 )
+@click.option("--first", type=Sql(), metavar="EXPR", help="Cells where EXPR holds go before the others.")
+@address_option
+@token_option
+@click.option("--detach", is_flag=True, help="With --address http://...: return once the run is on its way.")
+@click.option(
+    "--wait-for-nodes",
+    "wait_s",
+    type=Duration(),
+    metavar="TIME",
+    help="For kinds of node that are not there: have an autoscaler bring them, and wait, 15m for instance.",
+)
 @warehouse_option
 @format_option
-def submit(
-    matrix: Path, run: str, *, new: bool, retry_failed: bool, only: str | None, warehouse: Path, form: str
-) -> int:
-    """Run MATRIX on this machine and compare its cells.
+def submit(form: str, **asked: Any) -> int:
+    """Run MATRIX and compare its cells: on this machine, or on the cluster at --address.
 
-    The same command again runs only what is missing: trials are kept one by one as they end. Ctrl-C stops within
-    seconds and keeps what is done; a second Ctrl-C kills.
+    The same command again runs only what is missing, or follows the run where it is being measured: trials are kept
+    one by one as they end. Ctrl-C stops within seconds and keeps what is done; a second Ctrl-C kills.
     """
-    from fleetbench.artifact.cache import default_cache, probe
-    from fleetbench.cli.live import note
-    from fleetbench.cli.selection import matching_cells
-    from fleetbench.fleet.planning import plan_here
-    from fleetbench.fleet.submission import open_submission, sole_driver
-    from fleetbench.store.commit import Warehouse
-
-    if new and click.get_current_context().get_parameter_source("run") is not ParameterSource.DEFAULT:
+    wish = _Wish(**asked)
+    if wish.new and click.get_current_context().get_parameter_source("run") is not ParameterSource.DEFAULT:
         raise click.UsageError("--new takes a fresh run name, --run gives one: keep one of them")
-    name = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3] if new else run
-    planned = plan_here(matrix, name)
-    cells = matching_cells(planned.plan, only) if only else None
-    cache = default_cache()
-    probe(cache)
-    submission = open_submission(planned, Warehouse(warehouse), cache, retry_failed=retry_failed, only=cells)
-    with sole_driver(submission.warehouse, planned.plan.run_id):
-        ended = _run(submission)
+    if wish.new:
+        wish = replace(wish, run=datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3])
+    by_http = wish.address is not None and "://" in wish.address
+    if wish.detach and not by_http:
+        raise click.UsageError(
+            "--detach needs --address http://HEAD:8265: there the controller is a job of the cluster"
+        )
+    if by_http:
+        return _send(wish, form)
+    from fleetbench.fleet.sole import BeingDrivenError
+
+    try:
+        return _drive(wish, form)
+    except BeingDrivenError as error:
+        return _join(wish, error.run_id, form)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wish:
+    """What was asked on the command line."""
+
+    matrix: Path
+    run: str
+    new: bool
+    retry_failed: bool
+    only: str | None
+    first: str | None
+    address: str | None
+    token: Path | None
+    detach: bool
+    wait_s: float | None
+    warehouse: Path
+
+
+def _send(wish: _Wish, form: str) -> int:
+    """Have the cluster's head drive the run."""
+    from fleetbench.cli.remote import send
+
+    wait = None if wish.wait_s is None else f"{wish.wait_s:g}s"
+    given = {"--only": wish.only, "--first": wish.first, "--wait-for-nodes": wait}
+    options = [word for name, value in given.items() if value is not None for word in (name, value)]
+    return send(
+        wish.matrix,
+        run=wish.run,
+        options=[*options, "--format", form, *(["--retry-failed"] if wish.retry_failed else [])],
+        address=wish.address or "",
+        token=wish.token,
+        warehouse=wish.warehouse,
+        detach=wish.detach,
+    )
+
+
+def _join(wish: _Wish, run_id: str, form: str) -> int:
+    """Follow a run that another process drives, and print what it came to."""
+    from fleetbench.cli.places import again, looking
+    from fleetbench.cli.watch import follow
+
+    note(f"run {run_id} is being measured already: following it (--new takes a run of your own)")
+    with looking(wish.address, wish.token, wish.warehouse) as place:
+        stop = again("cancel", run_id, address=wish.address, token=wish.token, warehouse=place.warehouse)
+        code = follow(place.source(place.find(run_id)), stop)
+    if code in (0, FAILED):
+        _print(wish.warehouse, run_id, None, form)
+    return code
+
+
+def _drive(wish: _Wish, form: str) -> int:
+    """Drive the run from this process.
+
+    Raises:
+        BeingDrivenError: another one does.
+    """
+    stop = Stop()
+    with ExitStack() as stack:
+        submission, cells, ended = (_here if wish.address is None else _on_cluster)(wish, stop, stack)
     if ended.interrupted:
-        options = ["--run", name, "--warehouse", str(warehouse)]
-        options += [*(["--only", only] if only else []), *(["--retry-failed"] if retry_failed else [])]
-        again = shlex.join(["fleetbench", "submit", str(matrix), *options])
         kept = len(ended.outcomes)
+        again = shlex.join(["fleetbench", "submit", str(wish.matrix), *_options(wish)])
         note(f"interrupted: {kept} of {len(submission.plan.trials)} trials are kept. Go on with\n  {again}")
         sys.stderr.flush()
         os._exit(INTERRUPTED)  # a Ray that was stopped while it started may abort an orderly end
-    _print(submission, warehouse, cells, form)
+    _print(wish.warehouse, submission.plan.run_id, cells, form)
     return _exit_code(submission, ended)
 
 
-def _run(submission: Submission) -> Ended:
+Done = tuple["Submission", frozenset[str] | None, "Ended"]
+
+
+def _here(wish: _Wish, stop: Stop, stack: ExitStack) -> Done:
+    from fleetbench.fleet.driving import drive_here
+    from fleetbench.fleet.planning import plan_here
+
+    planned = plan_here(wish.matrix, wish.run)
+    submission, cells = stack.enter_context(_opened(wish, planned))
+    return submission, cells, _run(submission, stop, lambda audience: drive_here(submission, audience, stop))
+
+
+def _on_cluster(wish: _Wish, stop: Stop, stack: ExitStack) -> Done:
+    from fleetbench.fleet.connection import connected
+    from fleetbench.fleet.planning import plan_cluster
+
+    address = wish.address or ""
+    head = stack.enter_context(connected(address, wish.token))
+    from fleetbench.fleet.driving import drive_cluster  # Ray reads its environment when it is imported
+    from fleetbench.fleet.watching import ClusterFleet
+
+    fleet = ClusterFleet(say=note)
+    fleet.begin()
+    planned = plan_cluster(wish.matrix, wish.run, fleet.planned(), may_come=wish.wait_s is not None)
+    submission, cells = stack.enter_context(_opened(wish, planned))
+
+    def drive(audience: Audience) -> Ended:
+        fleet.say = audience.say
+        return drive_cluster(submission, fleet, audience, stop, address=head.address, wait_s=wish.wait_s)
+
+    return submission, cells, _run(submission, stop, drive)
+
+
+@contextmanager
+def _opened(wish: _Wish, planned: Planned) -> Iterator[tuple[Submission, frozenset[str] | None]]:
+    """The submission, which nobody else drives meanwhile, and the cells to stay with."""
+    from fleetbench.artifact.cache import default_cache, probe
+    from fleetbench.cli.selection import matching_cells
+    from fleetbench.fleet.sole import sole_driver
+    from fleetbench.fleet.submission import open_submission
+    from fleetbench.store.commit import Warehouse
+
+    only, first = (matching_cells(planned.plan, one) if one else None for one in (wish.only, wish.first))
+    cache = default_cache()
+    if wish.address is None:
+        probe(cache)
+    warehouse = Warehouse(wish.warehouse)
+    warehouse.create()
+    with sole_driver(warehouse, planned.plan.run_id):
+        yield (
+            open_submission(planned, warehouse, cache, retry_failed=wish.retry_failed, only=only, first=first),
+            only,
+        )
+
+
+def _options(wish: _Wish) -> list[str]:
+    """The same wish again."""
+    given: dict[str, str | None] = {
+        "--run": wish.run,
+        "--warehouse": str(wish.warehouse),
+        "--only": wish.only,
+        "--first": wish.first,
+        "--address": wish.address,
+        "--token": None if wish.token is None else str(wish.token),
+        "--wait-for-nodes": None if wish.wait_s is None else f"{wish.wait_s:g}s",
+    }
+    words = [word for name, value in given.items() if value is not None for word in (name, value)]
+    return [*words, *(["--retry-failed"] if wish.retry_failed else [])]
+
+
+def _run(submission: Submission, stop: Stop, drive: Callable[[Audience], Ended]) -> Ended:
     from fleetbench.cli.live import RunView
+    from fleetbench.fleet.driving import Audience
     from fleetbench.fleet.examination import machine_load
-    from fleetbench.fleet.stopping import Stop
-    from fleetbench.fleet.submission import Ended, execute, settled
+    from fleetbench.fleet.submission import Ended, settled
     from fleetbench.plan.estimate import trial_seconds
     from fleetbench.store.history import cell_seconds
 
     todo = submission.todo
     seconds = trial_seconds(todo, cell_seconds(submission.warehouse.root)) if todo.launches else {}
     done = len(submission.plan.trials) - len(todo.trials)
-    stop = Stop()
     with RunView(submission.plan, todo, seconds, settled=done) as view:
         view.introduce()
         busy = machine_load()
-        if todo.launches and busy.remedy:
+        if any(launch.hardware == LOCAL for launch in todo.launches) and busy.remedy:
             view.say(f"[yellow]note[/]: {busy.found}: {busy.remedy}")
         _on_signals(stop, view.say)
         try:
-            ended = execute(submission, view.watch, stop, view.say)
+            ended = drive(Audience(watch=view.watch, say=view.remark, tell=view.tell))
         except KeyboardInterrupt:
             stop.wanted = True
     if stop.wanted:
@@ -115,13 +266,13 @@ def _on_signals(stop: Stop, say: Callable[[str], None]) -> None:
         signal.signal(one, first)
 
 
-def _print(submission: Submission, warehouse: Path, cells: frozenset[str] | None, form: str) -> None:
+def _print(warehouse: Path, run_id: str, cells: frozenset[str] | None, form: str) -> None:
     """The run's comparison, after --only of its cells: by id, for the axes of a plan are no columns of `cells`."""
     from fleetbench.cli.results import show_comparison
 
     where = f"cell_id IN ({', '.join(repr(cell) for cell in sorted(cells))})" if cells else None
     with suppress(BrokenPipeError):  # a reader that leaves changes nothing of how the run ended
-        show_comparison(warehouse, [submission.plan.run_id], where=where, form=form)
+        show_comparison(warehouse, [run_id], where=where, form=form)
 
 
 def _exit_code(submission: Submission, ended: Ended) -> int:

@@ -39,7 +39,7 @@ class _SilentError(UnusableEnvironmentError):
 
 def node_engine(name: str) -> NodeEngine:
     """The engine as the node's settings have it; raises UnusableEnvironmentError where they do not name it."""
-    engines = settings.read()
+    engines = settings.read_settings().engines
     if name in engines:
         return engines[name]
     raise UnusableEnvironmentError(
@@ -57,18 +57,30 @@ def info(name: str) -> EngineInfo:
 
 def availability(name: str) -> str | None:
     """None where the engine can be started here, else why not and the remedy."""
+    return look(name)[1]
+
+
+def look(name: str, engine: NodeEngine | None = None) -> tuple[str | None, str | None]:
+    """Its version, None where nobody can tell, and why it cannot be started here, None where it can.
+
+    Args:
+        name: of its adapter.
+        engine: as the node's settings have it; read from them where left out.
+    """
+    found: str | None = None
     if not hasattr(os, "pidfd_open"):
-        return "engines are guarded by Linux means (pidfd, subreaper): run it on Linux"
+        return found, "engines are guarded by Linux means (pidfd, subreaper): run it on Linux"
     try:
-        adapter, engine = registry.engine(name), node_engine(name)
-        version(adapter, engine)
+        adapter, engine = registry.engine(name), engine or node_engine(name)
+        found = version(adapter, engine)
         if isinstance(engine.runtime, Wheel) and adapter.version_argv:
             _said(adapter.version_argv, engine)
         if isinstance(engine.runtime, Venv) and not (program := engine.runtime.path / "bin" / adapter.program).exists():
-            return f"{program} is not there: install {adapter.package or adapter.name} in {engine.runtime.path} again"
+            why = f"{program} is not there: install {adapter.package or adapter.name} in {engine.runtime.path} again"
+            return found, why
     except UnusableEnvironmentError as error:
-        return str(error)
-    return None
+        return found, str(error)
+    return found, None
 
 
 def version(adapter: EngineAdapter, engine: NodeEngine) -> str:

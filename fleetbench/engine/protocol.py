@@ -25,9 +25,25 @@ Cause = Literal[
     "arguments",
     "device",
     "runtime",
+    "lost",
 ]
 """Why a launch failed, in a word: `arguments` the engine does not know, a `device` that is not there or not idle, a
-`runtime` (venv, container, program) that is not there or not whole."""
+`runtime` (venv, container, program) that is not there or not whole, another node that was `lost`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """An engine over several nodes, as one of them sees it.
+
+    nodes: how many; rank: of this one, 0 for the one that serves; address, port: where all ranks meet rank 0; own: the
+    address of this one.
+    """
+
+    nodes: int
+    rank: int
+    address: str
+    port: int
+    own: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +52,7 @@ class LaunchSpec:
 
     model_path: a GGUF file, or a folder in Hugging Face layout; recipe: resolved, so that only `attention` and
     granularities may still say `auto`; dummy: random weights in the shape of config.json, where the engine has that;
+    span: None for an engine on one node;
     slots: requests that are served at once; context_tok: tokens per slot, prompt and output together; threads:
     computing threads on a CPU, None for the free cores less one; args: what the node or the matrix adds to the
     engine's arguments; kernel: the one that the plan expects, None where it expects none; port: 0 for any free one;
@@ -48,6 +65,7 @@ class LaunchSpec:
     recipe: Recipe
     dummy: bool = False
     parallel: Parallel = field(default_factory=Parallel)
+    span: Span | None = None
     hardware: str = "local"
     slots: int
     context_tok: int

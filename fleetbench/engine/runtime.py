@@ -17,11 +17,17 @@ from fleetbench.engine.protocol import Command
 Tool = Literal["docker", "podman", "apptainer"]
 Vendor = Literal["nvidia", "amd", "none"]
 
+EMBEDDED = "llamacpp"
+"""The engine that comes with fleetbench."""
 IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:-]*@sha256:[0-9a-f]{64}")
 LEASE_LABEL = "fleetbench.lease"
 HOME_LABEL = "fleetbench.home"
 ARGUMENT_PREFIXES = ("LLAMA_ARG_",)
 """Variables that are arguments by another way: those of this process's environment never reach an engine."""
+SECRET = re.compile(r"(\w+_)?(TOKEN|SECRET|PASSWORD|PASSWD|API_KEY|ACCESS_KEY|PRIVATE_KEY)", re.IGNORECASE)
+"""Variables of this process's environment that no engine gets; the node's settings may name one for it."""
+OF_APPTAINER = re.compile(r"(APPTAINER|SINGULARITY)_.*")
+"""Variables that apptainer obeys itself, and keeps from the engine: a registry's password is one."""
 INTERPRETER = ("PYTHONHOME", "PYTHONPATH")
 """They would make another Python load what is meant for this one."""
 OF_THE_CLIENT = re.compile(r"PATH|HOME|USER|TMPDIR|(LD|DOCKER|CONTAINER|CONTAINERS|XDG|BUILDAH|REGISTRY)_.*")
@@ -93,11 +99,15 @@ class Mount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeEngine:
-    """An engine as this node has it; args and env are added to every launch, as they are."""
+    """An engine as this node has it; args and env are added to every launch, as they are.
+
+    matrix_args: flags that a matrix may set on this node when a cluster uses it.
+    """
 
     name: str
     runtime: Runtime
     args: tuple[str, ...] = ()
+    matrix_args: Literal["any"] | tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     mounts: tuple[Mount, ...] = ()
 
@@ -206,7 +216,12 @@ def _in_venv(path: Path, around: Surroundings, added: Mapping[str, str]) -> dict
 
 
 def _inherited(around: Surroundings) -> dict[str, str]:
-    return {name: value for name, value in around.environ.items() if not name.startswith(ARGUMENT_PREFIXES)}
+    return {name: value for name, value in _open(around).items() if not name.startswith(ARGUMENT_PREFIXES)}
+
+
+def _open(around: Surroundings) -> dict[str, str]:
+    """This process's environment without its secrets."""
+    return {name: value for name, value in around.environ.items() if not SECRET.fullmatch(name)}
 
 
 def _devices(container: Container, around: Surroundings) -> list[str]:
@@ -236,7 +251,7 @@ def _passed(added: Mapping[str, str], around: Surroundings, container: Container
 
 
 def _client(added: Mapping[str, str], around: Surroundings) -> dict[str, str]:
-    return {**around.environ, **{name: value for name, value in added.items() if not OF_THE_CLIENT.fullmatch(name)}}
+    return {**_open(around), **{name: value for name, value in added.items() if not OF_THE_CLIENT.fullmatch(name)}}
 
 
 def _apptainer(
@@ -255,7 +270,8 @@ def _apptainer(
         *(word for mount in mounts for word in ("--mount", _mount(mount, "ro"))),
     ]
     inside = {f"APPTAINERENV_{name}": value for name, value in named.items()}
-    return Process(argv=run_once(container, argv[0], argv[1:], options), env={**around.environ, **inside})
+    own = {name: value for name, value in around.environ.items() if OF_APPTAINER.fullmatch(name)}
+    return Process(argv=run_once(container, argv[0], argv[1:], options), env={**_open(around), **own, **inside})
 
 
 def _mount(mount: Mount, readonly: str) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from fleetbench.engine import endings
 from fleetbench.engine.client import ask, request
+from fleetbench.engine.follower import RankEnd
 from fleetbench.engine.guarded import Guarded
 from fleetbench.engine.protocol import Ask, Cause, EngineUnreachableError, Receipt, Sign
 
@@ -27,17 +29,35 @@ class Ways:
     signs: tuple[Sign, ...]
 
 
+class Others(Protocol):
+    """The ranks of an engine on other nodes."""
+
+    def ended(self) -> RankEnd | None:
+        """How the first of them ended; None while all run."""
+
+    def ends(self, end: Callable[[], object]) -> None:
+        """What to do once one of them ends."""
+
+
 class EngineSession:
     """One engine that is up; guarded is None for a server that somebody else started."""
 
     def __init__(
-        self, *, receipt: Receipt, guarded: Guarded | None, log: Path, ways: Ways, memory_kills: int = 0
+        self,
+        *,
+        receipt: Receipt,
+        guarded: Guarded | None,
+        log: Path,
+        ways: Ways,
+        memory_kills: int = 0,
+        others: Others | None = None,
     ) -> None:
         self.receipt = receipt
         self.log = log
         self._guarded = guarded
         self._ways = ways
         self._memory_kills = memory_kills
+        self._others = others
 
     @property
     def guarded(self) -> Guarded:
@@ -60,6 +80,9 @@ class EngineSession:
         if self._guarded is None:
             return self._silent()
         ended = self._guarded.poll()
+        other = self._others.ended() if self._others is not None else None
+        if other is not None and (ended is None or ended.cause == "stopped"):  # by us, since the other was gone
+            return other.cause, other.reason
         if ended is None:
             return None
         kills = endings.oom_kills() - self._memory_kills

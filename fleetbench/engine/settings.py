@@ -1,146 +1,58 @@
-"""The node's settings file: where its engines are, and what they are started with; every mistake at once."""
+"""The node's settings file: where its engines are, how it is used, where its weights lie; every mistake at once."""
 
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
-from urllib.parse import urlsplit
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
-from fleetbench.catalog.lookup import nearest
 from fleetbench.engine import registry
-from fleetbench.engine.runtime import Container, Mount, NodeEngine, Program, Runtime, Tool, Url, Vendor, Venv, Wheel
+from fleetbench.engine.runtime import EMBEDDED, Container, Mount, NodeEngine, Program, Runtime, Url, Venv, Wheel
+from fleetbench.engine.settings_form import EngineForm, NodeForm, home, misplaced, sentence
 from fleetbench.errors import InputError
-from fleetbench.matrix.document import Lines, mistake, parse, place, printable, show
+from fleetbench.matrix.document import Lines, mistake, parse, place, printable
+from fleetbench.plan.nodes import Use
 
 NODE_ENV = "FLEETBENCH_NODE"
-EMBEDDED = "llamacpp"
 MAX_BYTES = 1_000_000
-RUNTIMES = ("venv", "container", "path", "url")
-VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+MAX_TOKEN_BYTES = 10_000
 
 
-def _no_nul(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("no argument or path can hold the character NUL (remove it)")
-    return text
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hub:
+    """Where weights are fetched from; token_file: the right to gated ones, never read but for a download."""
+
+    token_file: Path | None = None
+    endpoint: str | None = None
+    offline: bool = False
 
 
-def _absolute(text: str) -> str:
-    if not home(_no_nul(text)).is_absolute():
-        raise ValueError(f"{show(text)} depends on where fleetbench is started (write the whole path, from /)")
-    return text
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSettings:
+    """What a node is told of itself.
 
+    engines: by name, the embedded one among them; cache: of weights, None for the user's own; models: folders by the
+    name of a matrix's model, or by hub id; matrix_paths: folders below which a matrix may name paths on this node.
+    """
 
-def home(text: str) -> Path:
-    """A path with its `~`; that of a user whom nobody knows stays as it is."""
-    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises for nobody's home
-
-
-def _variable(name: str) -> str:
-    if not VARIABLE.fullmatch(name):
-        raise ValueError(f"{show(name)} is no name of a variable (letters, digits and underscores)")
-    return name
-
-
-def _image(image: str) -> str:
-    Container(image=image)
-    return image
-
-
-def _server(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        served = parts.scheme in ("http", "https") and parts.hostname and parts.port is not False
-    except ValueError:
-        served = None
-    if not served or parts.query or parts.fragment or not url.isprintable():
-        raise ValueError(f"{show(url)} is no address of a server (write http://HOST:PORT)")
-    return url
-
-
-def _empty(value: Any) -> Any:
-    """A key with nothing under it is an empty mapping."""
-    return {} if value is None else value
-
-
-Text = Annotated[str, AfterValidator(_no_nul)]
-Place = Annotated[str, AfterValidator(_absolute)]
-Variable = Annotated[str, AfterValidator(_variable)]
-
-
-class _Form(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class MountForm(_Form):
-    """A folder or file that a container sees; at the same path, and not to be written to, unless this says else."""
-
-    source: Place
-    target: Place | None = None
-    writable: bool = False
-
-
-def _mount(value: Any) -> Any:
-    """A path stands for a mount of it."""
-    return {"source": value} if isinstance(value, str) else value
-
-
-class EngineForm(_Form):
-    """Where an engine is, by one of `venv`, `container`, `path` and `url`; without one: in fleetbench's own Python."""
-
-    venv: Annotated[Place | None, Field(description="folder of a virtual environment that has it")] = None
-    container: Annotated[
-        str | None, AfterValidator(lambda image: image and _image(image)), Field(description="NAME@sha256:DIGEST")
-    ] = None
-    with_: Annotated[Tool, Field(alias="with", description="what runs the container")] = "docker"
-    gpus: Annotated[Vendor | None, Field(description="whose GPUs the container gets; found where left out")] = None
-    path: Annotated[Place | None, Field(description="the engine's program")] = None
-    url: Annotated[
-        str | None, AfterValidator(lambda url: url and _server(url)), Field(description="a server that already runs")
-    ] = None
-    model: Annotated[str | None, Field(description="the model's name at `url`; its only one where left out")] = None
-    version: Annotated[str | None, Field(description="of the server at `url`, where it does not say")] = None
-    args: Annotated[list[Text], Field(description="more arguments, as they are: no shell sees them")] = []
-    env: Annotated[dict[Variable, Text], Field(description="more environment variables")] = {}
-    mounts: Annotated[
-        list[Annotated[MountForm, BeforeValidator(_mount, json_schema_input_type=str | MountForm)]],
-        Field(description="what the container sees besides the model: paths, or mappings"),
-    ] = []
-
-    @model_validator(mode="after")
-    def _belongs(self) -> EngineForm:
-        given = self.model_fields_set
-        if len(places := [name for name in RUNTIMES if name in given]) > 1:
-            raise ValueError(f"is in several places: {', '.join(places)} (keep one)")
-        for name, only in (("with_", "container"), ("gpus", "container"), ("mounts", "container"), ("model", "url")):
-            if name in given and only not in given:
-                raise ValueError(f"`{name.rstrip('_')}` means nothing without `{only}` (remove it)")
-        if "version" in given and "url" not in given:
-            raise ValueError("`version` is read where the engine is (remove it; it is for `url` alone)")
-        if "url" in given and (self.args or self.env):
-            raise ValueError("a server that already runs takes no `args` or `env` (remove them, or start it here)")
-        return self
-
-
-class NodeForm(_Form):
-    """What this node can start; an engine that is not named here cannot be, but for the embedded llamacpp."""
-
-    engines: Annotated[
-        dict[str, Annotated[EngineForm, BeforeValidator(_empty, json_schema_input_type=EngineForm | None)]],
-        BeforeValidator(_empty),
-        Field(description="by the names of adapters: llamacpp, llama-server, vllm, sglang, ..."),
-    ] = {}
+    engines: Mapping[str, NodeEngine]
+    pool: str = "default"
+    use: Use = "whole"
+    cache: Path | None = None
+    models: Mapping[str, Path] = field(default_factory=dict)
+    hub: Hub = Hub()
+    matrix_paths: tuple[Path, ...] = ()
 
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of node settings, for editors."""
-    return NodeForm.model_json_schema(by_alias=True)
+    schema = NodeForm.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "fleetbench node settings"}
 
 
 def settings_path(environ: Mapping[str, str] = os.environ) -> Path:
@@ -149,21 +61,29 @@ def settings_path(environ: Mapping[str, str] = os.environ) -> Path:
     if named:
         return home(named)
     folder = environ.get("XDG_CONFIG_HOME")
-    return (Path(folder) if folder else Path.home() / ".config") / "fleetbench" / "node.yaml"
+    return (Path(folder) if folder else home("~") / ".config") / "fleetbench" / "node.yaml"
 
 
-def read(path: Path | None = None, known: Sequence[str] | None = None) -> dict[str, NodeEngine]:
-    """The engines of this node by name; the embedded one alone where there is no settings file.
+def read_settings(
+    path: Path | None = None,
+    known: Sequence[str] | None = None,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    look: bool = False,
+) -> NodeSettings:
+    """The settings of this node; those of a node with the embedded engine alone where there is no file.
 
     Args:
         path: the file; by default `settings_path()`, which may be missing unless `$FLEETBENCH_NODE` names it.
         known: names of adapters; by default those that are installed.
+        environ: where the variables are.
+        look: also find mistakes of what the file names on this machine: models, the token's file.
 
     Raises:
         InputError: every mistake in it, one per line.
     """
-    must = path is not None or bool(os.environ.get(NODE_ENV))
-    path = settings_path() if path is None else path
+    must = path is not None or bool(environ.get(NODE_ENV))
+    path = settings_path(environ) if path is None else path
     source = printable(str(path))
     try:
         if path.exists() and not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would wait for a writer
@@ -181,11 +101,11 @@ def read(path: Path | None = None, known: Sequence[str] | None = None) -> dict[s
         raise InputError((f"{source}: is not UTF-8 (save it as UTF-8)",)) from error
     if len(content) > MAX_BYTES:
         raise InputError((f"{source}: is larger than {MAX_BYTES} bytes (settings are a small file)",))
-    return read_text(text, source, known)
+    return read_text(text, source, known, look=look)
 
 
-def read_text(text: str, source: str, known: Sequence[str] | None = None) -> dict[str, NodeEngine]:
-    """`read` for a text that mistakes call `source`."""
+def read_text(text: str, source: str, known: Sequence[str] | None = None, *, look: bool = False) -> NodeSettings:
+    """`read_settings` for a text that mistakes call `source`."""
     known = registry.names() if known is None else known
     document = parse(text)
     lines = Lines(source=source, root=document.root)
@@ -199,45 +119,78 @@ def read_text(text: str, source: str, known: Sequence[str] | None = None) -> dic
             for detail in error.errors(include_url=False):
                 present, line = lines.find(detail["loc"])
                 absent = detail["loc"][-1:] if detail["type"] == "missing" else ()
-                mistakes.append(mistake(source, line, (*present, *absent), _sentence(detail)))
-    mistakes += [lines.mistake(("engines", name), why) for name, why in _misplaced(tree, known)]
+                mistakes.append(mistake(source, line, (*present, *absent), sentence(detail)))
+    mistakes += [lines.mistake(("engines", name), why) for name, why in misplaced(tree, known)]
+    settings = _settings(form)
+    if look:
+        mistakes += [lines.mistake(loc, why) for loc, why in _absent(settings)]
     if mistakes:
         raise InputError(tuple(mistakes))
+    return settings
+
+
+def token_problem(file: Path) -> str | None:
+    """Why a token's file cannot be used as it is; None where it can. What it holds is not looked at."""
+    try:
+        found = file.stat()
+    except OSError as error:
+        return f"{file}: {error.strerror} (write the token there, and chmod 600 it)"
+    if not stat.S_ISREG(found.st_mode):
+        return f"{file} is not a regular file (write the token in one, and chmod 600 it)"
+    # One of root's is read by its group or not at all: so are secrets that an orchestrator mounts.
+    mounted = found.st_uid == 0 and os.geteuid() != 0
+    if found.st_mode & (0o037 if mounted else 0o077):
+        return f"{file} can be read by others than its owner (keep the token in a file of its own: chmod 600)"
+    return None
+
+
+def read_token(file: Path) -> str:
+    """The token in a file of its own.
+
+    Raises:
+        InputError: it cannot be used, or holds no token; the sentence never has its content.
+    """
+    problem, text = token_problem(file), ""
+    if problem is None:
+        try:
+            with file.open("rb") as content:
+                text = content.read(MAX_TOKEN_BYTES).decode("ascii", "replace").strip()
+        except OSError as error:
+            problem = f"{file}: {error.strerror} (see whose it is)"
+    if problem is None and (not text or not all("!" <= char <= "~" for char in text)):
+        problem = f"{file} holds no token (write it there alone, in one line)"
+    if problem is not None:
+        raise InputError((problem,))
+    return text
+
+
+def _absent(settings: NodeSettings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What the settings name, and this machine does not have as they say."""
+    for name, folder in settings.models.items():
+        if not folder.is_dir():
+            yield ("models", name), f"{folder} is no folder (a model is a folder in Hugging Face layout)"
+    if settings.cache is not None and settings.cache.exists() and not settings.cache.is_dir():
+        yield ("cache",), f"{settings.cache} is no folder"
+    if settings.hub.token_file is not None and (why := token_problem(settings.hub.token_file)):
+        yield ("hub", "token_file"), why
+
+
+def _settings(form: NodeForm) -> NodeSettings:
     engines = {name: _engine(name, engine) for name, engine in form.engines.items()}
-    return {EMBEDDED: NodeEngine(name=EMBEDDED, runtime=Wheel()), **engines}
-
-
-def _misplaced(tree: Any, known: Sequence[str]) -> Iterator[tuple[str, str]]:
-    engines = tree.get("engines") if isinstance(tree, dict) else None
-    for name, engine in (engines if isinstance(engines, dict) else {}).items():
-        if name not in known:
-            near = nearest(name, known)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
-            yield name, f"there is no adapter for the engine {show(name)} ({hint})"
-        elif isinstance(engine, dict):
-            places = [place for place in RUNTIMES if place in engine]
-            if name == EMBEDDED and places:
-                yield name, f"comes with fleetbench (remove `{places[0]}`; for a program of your own: llama-server)"
-            if name == "endpoint" and places != ["url"]:
-                yield name, "is a server that already runs (write `url: http://HOST:PORT`)"
-
-
-def _sentence(detail: Any) -> str:
-    """One mistake that pydantic found, in words."""
-    given, word = show(detail["input"]), str(detail["loc"][-1]) if detail["loc"] else ""
-    names = [field.alias or name for name, field in EngineForm.model_fields.items()]
-    near = nearest(word, ["engines"] if len(detail["loc"]) == 1 else names)
-    sentences = {
-        "extra_forbidden": "there is no such key " + (f"(did you mean {near[0]}?)" if near else "(remove it)"),
-        "value_error": str(detail.get("ctx", {}).get("error")),
-        "missing": "is missing (write it)",
-        "literal_error": f"{given} is not one of {detail.get('ctx', {}).get('expected')}",
-        "model_type": f"{given} stands where a mapping, KEY: VALUE, belongs",
-        "dict_type": f"{given} stands where a mapping, KEY: VALUE, belongs",
-        "list_type": f"{given} stands where a list belongs",
-        "string_type": f"{given} is not a text (put it in quotes)",
-    }
-    return sentences.get(detail["type"], f"{given}: {detail['msg'][:1].lower()}{detail['msg'][1:]}")
+    token_file = form.hub.token_file
+    return NodeSettings(
+        engines={EMBEDDED: NodeEngine(name=EMBEDDED, runtime=Wheel()), **engines},
+        pool=form.pool,
+        use=form.use,
+        cache=None if form.cache is None else home(form.cache),
+        models={name: home(folder) for name, folder in form.models.items()},
+        hub=Hub(
+            token_file=None if token_file is None else home(token_file),
+            endpoint=form.hub.endpoint,
+            offline=form.hub.offline,
+        ),
+        matrix_paths=tuple(home(folder) for folder in form.matrix_paths),
+    )
 
 
 def _engine(name: str, form: EngineForm) -> NodeEngine:
@@ -245,6 +198,7 @@ def _engine(name: str, form: EngineForm) -> NodeEngine:
         name=name,
         runtime=_runtime(form),
         args=tuple(form.args),
+        matrix_args=form.matrix_args,
         env=dict(form.env),
         mounts=tuple(
             Mount(

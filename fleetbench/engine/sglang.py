@@ -87,6 +87,9 @@ def _arguments(spec: LaunchSpec, port: int) -> list[str]:
         argv += ["--pp-size", str(parallel.pp)]
     if parallel.dp > 1:
         argv += ["--dp-size", str(parallel.dp)]
+    if (span := spec.span) is not None:
+        argv += ["--nnodes", str(span.nodes), "--node-rank", str(span.rank)]
+        argv += ["--dist-init-addr", f"{span.address}:{span.port}"]
     if spec.dummy:
         argv += ["--load-format", "dummy"]
     argv += _quantization(spec)

@@ -26,6 +26,7 @@ from fleetbench.engine import (
     storage,
 )
 from fleetbench.engine.client import request
+from fleetbench.engine.follower import Follower
 from fleetbench.engine.guarded import Guarded, GuardError
 from fleetbench.engine.protocol import (
     Cause,
@@ -39,7 +40,7 @@ from fleetbench.engine.protocol import (
     Said,
 )
 from fleetbench.engine.runtime import Container, Mount, NodeEngine, Url, wrap
-from fleetbench.engine.session import EngineSession, Ways
+from fleetbench.engine.session import EngineSession, Others, Ways
 from fleetbench.errors import UnusableEnvironmentError
 from fleetbench_collectors.host.cores import free_cores
 
@@ -59,34 +60,59 @@ LOG_BYTES = 8_000_000
 TAIL_LINES = 40
 
 
-def launch(name: str, spec: LaunchSpec, lease_text: str) -> EngineSession:
+def launch(name: str, spec: LaunchSpec, lease_text: str, others: Others | None = None) -> EngineSession:
     """Starts the engine of this name as the node's settings have it; returns once it gave a first token.
+
+    others: its ranks on other nodes, where it has some; it ends with the first of them.
 
     Raises:
         LaunchError: it did not come up; the cause is one word, and the log's tail is kept.
         UnusableEnvironmentError: the node has no such engine.
     """
-    return start(registry.engine(name), facts.node_engine(name), spec, lease_text)
+    return start(registry.engine(name), facts.node_engine(name), spec, lease_text, others)
+
+
+def follow(name: str, spec: LaunchSpec, lease_text: str) -> Follower:
+    """Starts a rank above 0 of an engine over several nodes; it has no health to wait for.
+
+    Raises:
+        LaunchError: it could not be started.
+        UnusableEnvironmentError: the node has no such engine.
+    """
+    return follower(registry.engine(name), facts.node_engine(name), spec, lease_text)
 
 
 def sweep() -> None:
     """Ends every process and container of this machine whose lease's owner is dead."""
     lease.sweep()
-    containers.sweep(settings.read().values())
+    containers.sweep(settings.read_settings().engines.values())
 
 
-def start(adapter: EngineAdapter, engine: NodeEngine, spec: LaunchSpec, lease_text: str) -> EngineSession:
+def start(
+    adapter: EngineAdapter, engine: NodeEngine, spec: LaunchSpec, lease_text: str, others: Others | None = None
+) -> EngineSession:
     """`launch` of this adapter, on this runtime; a port that somebody took in between is chosen anew."""
     if isinstance(engine.runtime, Url):
         return _Start(adapter, engine, spec, lease_text).found(engine.runtime)
     _check_model(adapter, spec)
-    for left in reversed(range(1 if spec.port else PORT_TRIES)):
+    for left in reversed(range(1 if spec.port or others else PORT_TRIES)):
         try:
-            return _Start(adapter, engine, spec, lease_text).started()
+            return _Start(adapter, engine, spec, lease_text, others).started()
         except LaunchError as error:
             if error.cause != "port" or not left:
                 raise
     raise AssertionError("the last try returns or raises")
+
+
+def follower(adapter: EngineAdapter, engine: NodeEngine, spec: LaunchSpec, lease_text: str) -> Follower:
+    """`follow` of this adapter, on this runtime."""
+    starting = _Start(adapter, engine, spec, lease_text)
+    if isinstance(engine.runtime, Url):
+        why = f"{engine.runtime.base_url} runs already, and cannot be one of several ranks (give a venv or container)"
+        raise starting.failed("runtime", why)
+    _check_model(adapter, spec)
+    guarded = starting.run(spec.port or _free_port())
+    return Follower(guarded=guarded, log=spec.log, signs=adapter.signs, memory_kills=starting.memory_kills)
 
 
 def _check_model(adapter: EngineAdapter, spec: LaunchSpec) -> None:
@@ -98,7 +124,14 @@ def _check_model(adapter: EngineAdapter, spec: LaunchSpec) -> None:
 class _Start:
     """One way from a specification to a first token."""
 
-    def __init__(self, adapter: EngineAdapter, engine: NodeEngine, spec: LaunchSpec, lease_text: str) -> None:
+    def __init__(
+        self,
+        adapter: EngineAdapter,
+        engine: NodeEngine,
+        spec: LaunchSpec,
+        lease_text: str,
+        others: Others | None = None,
+    ) -> None:
         threads = spec.threads if spec.threads is not None else max(1, free_cores() - 1)
         path = spec.model_path.absolute()
         self.contained = isinstance(engine.runtime, Container)
@@ -113,6 +146,7 @@ class _Start:
         self.adapter = adapter
         self.engine = engine
         self.lease = lease_text
+        self.others = others
         self.version = self.receipt_of_version()
         self.began = time.monotonic()
         self.memory_kills = endings.oom_kills()
@@ -133,6 +167,8 @@ class _Start:
         with contextlib.ExitStack() as undo:
             self.guarded = self.run(port)
             undo.callback(self.guarded.kill)
+            if self.others is not None:
+                self.others.ends(self.guarded.kill)
             self.until_healthy()
             self.check_listener(port)
             session = self.session()
@@ -210,7 +246,12 @@ class _Start:
             signs=self.adapter.signs,
         )
         return EngineSession(
-            receipt=receipt, guarded=self.guarded, log=self.spec.log, ways=ways, memory_kills=self.memory_kills
+            receipt=receipt,
+            guarded=self.guarded,
+            log=self.spec.log,
+            ways=ways,
+            memory_kills=self.memory_kills,
+            others=self.others,
         )
 
     def cold(self, first_token_s: float) -> ColdStart:
@@ -226,6 +267,9 @@ class _Start:
         """Seconds left, after one step; raises LaunchError once the engine ended or the time is over."""
         step_s = FIRST_STEP_S if time.monotonic() - self.began < QUICK_S else LATER_STEP_S
         ended = self.guarded.wait(step_s) if self.guarded else None
+        other = self.others.ended() if self.others is not None else None
+        if other is not None and (ended is None or ended.cause == "stopped"):
+            raise LaunchError(self.adapter.name, other.cause, other.reason, other.log_tail)
         if ended is not None:
             kills = endings.oom_kills() - self.memory_kills
             log = endings.tail(self.spec.log)

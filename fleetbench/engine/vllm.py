@@ -13,7 +13,7 @@ from typing import Any
 
 from fleetbench.catalog import lookup
 from fleetbench.engine import flags, sixteen, torch_engines, vllm_start, vllm_words
-from fleetbench.engine.protocol import Ask, ColdStart, Command, LaunchError, LaunchSpec, Said, Sign
+from fleetbench.engine.protocol import Ask, ColdStart, Command, LaunchError, LaunchSpec, Said, Sign, Span
 from fleetbench.matrix.types import Draft, Recipe
 
 NAME = "vllm"
@@ -121,6 +121,8 @@ def _arguments(spec: LaunchSpec, version: str, port: int) -> list[str]:
         argv += ["--pipeline-parallel-size", str(parallel.pp)]
     if parallel.dp > 1:
         argv += ["--data-parallel-size", str(parallel.dp)]
+    if spec.span is not None:
+        argv += _over_nodes(spec.span)
     if spec.dummy:
         argv += ["--load-format", "dummy"]
     argv += _quantization(spec, version)
@@ -133,10 +135,19 @@ def _arguments(spec: LaunchSpec, version: str, port: int) -> list[str]:
     return argv
 
 
+def _over_nodes(span: Span) -> list[str]:
+    """Its own processes on every node, met at rank 0, which alone has an API; it shares ranks out by node itself."""
+    argv = ["--distributed-executor-backend", "mp", "--nnodes", str(span.nodes), "--node-rank", str(span.rank)]
+    argv += ["--master-addr", span.address, "--master-port", str(span.port)]
+    return [*argv, "--headless"] if span.rank else argv
+
+
 def _environment(spec: LaunchSpec) -> dict[str, str]:
     draft = spec.recipe.draft
     fetched = draft is not None and draft.model is not None and not Path(draft.model).is_absolute()
     env = {**ENVIRONMENT, **({} if fetched else OFFLINE)}
+    if spec.span is not None:
+        env["VLLM_HOST_IP"] = spec.span.own  # else it takes the address that leads to the internet
     hardware = lookup.gpu_info(spec.hardware)
     if hardware is not None and hardware.vendor == "cpu":
         env["VLLM_CPU_KVCACHE_SPACE"] = str(CPU_CACHE_GIB)

@@ -7,20 +7,22 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fleetbench.engine.guard import descendants, send
 from fleetbench.engine.lease import LEASE_ENV, kill_lease, new_lease, sweep
 from fleetbench.errors import UnusableEnvironmentError
+from fleetbench.fleet.labels import GPU, NODE
+from fleetbench.plan.events import FleetSeen, Seen
+from fleetbench.plan.nodes import Node
 
-NODE = "fb_node"
-"""The custom resource of every node: 1, so that a launch may ask for the whole of it."""
-LABEL = "fleetbench.io/gpu"
 LOCAL = "local"
 OBJECT_STORE_BYTES = 100 * 1024 * 1024
 VITAL = frozenset({"gcs_server", "raylet"})
@@ -52,13 +54,29 @@ def embedded_ray() -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def death() -> str | None:
-    """A sentence where a process that Ray cannot do without is gone. Ray itself notices after a minute, or never."""
-    from ray._private import worker  # noqa: PLC0415 - as below; Ray has no public word for it
+@dataclass(slots=True)
+class EmbeddedFleet:
+    """This machine alone, as the one node of the Ray that was started here."""
 
-    node = worker._global_node  # noqa: SLF001
-    dead: list[str] = [name for name, _ in node.dead_processes() if name in VITAL] if node else []
-    return f"Ray died on this machine ({', '.join(dead)})" if dead else None
+    _told: bool = False
+
+    def look(self) -> FleetSeen | None:
+        if self._told:
+            return None
+        self._told = True
+        import ray  # noqa: PLC0415 - Ray reads its environment when it is imported
+
+        node_id: str = ray.get_runtime_context().get_node_id()
+        node = Node(node_id=node_id, name=socket.gethostname(), hardware=LOCAL, gpus=0)
+        return FleetSeen(nodes=(Seen(node=node),))
+
+    def death(self) -> str | None:
+        """Where a process that Ray cannot do without is gone. Ray itself notices after a minute, or never."""
+        from ray._private import worker  # noqa: PLC0415 - as above; Ray has no public word for it
+
+        node = worker._global_node  # noqa: SLF001
+        dead: list[str] = [name for name, _ in node.dead_processes() if name in VITAL] if node else []
+        return f"Ray died on this machine ({', '.join(dead)})" if dead else None
 
 
 def _shut_down() -> None:
@@ -119,7 +137,7 @@ def _start(folder: Path) -> None:
             _node_ip_address="127.0.0.1",
             _temp_dir=str(folder),
             resources={NODE: 1},
-            labels={LABEL: LOCAL},
+            labels={GPU: LOCAL},
             object_store_memory=OBJECT_STORE_BYTES,
             logging_level=logging.ERROR,
             log_to_driver=False,

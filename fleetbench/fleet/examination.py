@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Literal
 
 from fleetbench.artifact.cache import default_cache
-from fleetbench.catalog import lookup
 from fleetbench.engine import facts, settings
 from fleetbench.engine.registry import names
 from fleetbench.errors import InputError
+from fleetbench.fleet.inspection import gpus
 from fleetbench_collectors.host.cores import free_cores
 from fleetbench_collectors.host.facts import cpu_model
-from fleetbench_collectors.host.gpus import gpu_facts
 from fleetbench_collectors.load import stamps
 from fleetbench_collectors.power.common import Status, sources
 
@@ -65,7 +64,7 @@ def _python() -> Finding:
 def _engines() -> Iterator[Finding]:
     """Every engine that the node's settings name; the others are told in one line."""
     try:
-        have = settings.read()
+        have = settings.read_settings().engines
     except InputError as error:
         yield Finding(subject="engines", verdict="lack", found="the node's settings are wrong", remedy=str(error))
         return
@@ -82,15 +81,17 @@ def _engines() -> Iterator[Finding]:
 
 
 def _devices() -> Iterator[Finding]:
-    """GPUs by the names that NVML prints, and the catalog's tag for each."""
-    names = {value for fact, value in gpu_facts().items() if fact.endswith("name") and value}
-    for device in sorted(names):
-        kind = lookup.gpu_of_device(device)
-        if kind is None:
-            remedy = "add a file for it to a folder of your own and name that in FLEETBENCH_CATALOG"
-            yield Finding(subject="GPU", verdict="note", found=f"{device}: no kind of the catalog", remedy=remedy)
+    """GPUs by the names that NVML or AMD SMI print, and the catalog's tag for each."""
+    seen = gpus()
+    if seen.problem:
+        remedy = "needed only to measure GPUs"
+        yield Finding(subject="GPU", verdict="note", found=f"cannot be read: {seen.problem}", remedy=remedy)
+    for name, kind in sorted({(device.name, device.kind or "") for device in seen.devices}):
+        if kind:
+            yield Finding(subject="GPU", verdict="ok", found=f"{name}: {kind} of the catalog")
         else:
-            yield Finding(subject="GPU", verdict="ok", found=f"{device}: {kind.name} of the catalog")
+            remedy = "add a file for it to a folder of your own and name that in FLEETBENCH_CATALOG"
+            yield Finding(subject="GPU", verdict="note", found=f"{name}: no kind of the catalog", remedy=remedy)
 
 
 def _package(package: str, subject: str) -> Finding:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +17,7 @@ from fleetbench.matrix.checks import sentence
 from fleetbench.matrix.document import dotted
 from fleetbench.matrix.fields import EngineName as KnownEngine
 from fleetbench.matrix.fields import EngineVersion, Hardware, Many, Short, spell_engine
+from fleetbench.plan.nodes import Use
 from fleetbench.plan.types import Fleet, NodeKind
 
 ASSUMED_NODES = 64
@@ -36,12 +37,13 @@ class NodeEngineForm(_Form):
 
 
 class NodesForm(_Form):
-    """Nodes of one kind: GPUs of each, how many there are, and which engines they have."""
+    """Nodes of one kind: GPUs of each, how many there are, which engines they have, and whether launches share one."""
 
     hardware: Hardware
     gpus: Annotated[int, Field(ge=0, le=1024)] | None = None
     count: Annotated[int, Field(ge=1, le=100_000)] = 1
     engines: Many[Annotated[NodeEngineForm, Short(spell_engine)]] | None = None
+    use: Use = "whole"
 
 
 class FleetForm(_Form):
@@ -97,11 +99,14 @@ def _sentence(error: ErrorDetails) -> str:
     return f"unknown key ({f'did you mean {near[0]}?' if near else 'known: ' + ', '.join(keys)})"
 
 
-def every_kind() -> Fleet:
-    """Nodes of every kind that the catalog knows, with every engine: what a plan without a fleet is made for."""
+def every_kind(also: Collection[str] = ()) -> Fleet:
+    """Nodes of every kind that the catalog knows, with every engine: what a plan without a fleet is made for.
+
+    also: kinds that are played by others.
+    """
     kinds = {
         name: NodeKind(hardware=name, gpus=info.gpus_per_node, nodes=ASSUMED_NODES)
-        for name in lookup.gpu_names()
+        for name in dict.fromkeys((*lookup.gpu_names(), *also))
         if (info := lookup.gpu_info(name))
     }
     return Fleet(kinds=kinds, about="the catalog")
@@ -121,4 +126,4 @@ def _kind(path: Path, nodes: NodesForm) -> NodeKind:
         raise InputError((f"{path}: {nodes.hardware}: {why}",))
     gpus = nodes.gpus if nodes.gpus is not None else (info.gpus_per_node if info else 0)
     engines = {engine.name: engine.version for engine in nodes.engines} if nodes.engines else None
-    return NodeKind(hardware=nodes.hardware, gpus=gpus, nodes=nodes.count, engines=engines)
+    return NodeKind(hardware=nodes.hardware, gpus=gpus, nodes=nodes.count, engines=engines, use=nodes.use)

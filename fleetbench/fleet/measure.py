@@ -15,14 +15,15 @@ from pyarrow import feather
 
 from fleetbench.engine.protocol import EngineUnreachableError, Session
 from fleetbench.fleet.ask import Spec, canary_spec, trial_spec
+from fleetbench.fleet.courier import Keeper
 from fleetbench.fleet.job import LaunchJob
 from fleetbench.fleet.rows import trial_row
 from fleetbench.judge.validity import Speed, Validity, judge
 from fleetbench.matrix.types import LoadPoint, Outcome
-from fleetbench.plan.machine import TrialEnded
+from fleetbench.plan.events import TrialEnded
 from fleetbench.plan.roofline import Roof, cell_floors, cell_roof
 from fleetbench.plan.types import Trial
-from fleetbench.store.commit import StoreError, Warehouse
+from fleetbench.store.commit import StoreError
 from fleetbench.store.schema import SCHEMAS, TRIALS
 from fleetbench_collectors.clock import pair
 from fleetbench_collectors.engine import prometheus
@@ -46,7 +47,7 @@ class Bench:
     session: Session
     worker: Worker
     sources: Sequence[Source]
-    warehouse: Warehouse
+    keeper: Keeper
     node: str
     scratch: Path
 
@@ -162,8 +163,8 @@ def _failed(bench: Bench, outcome: Outcome, reason: str) -> TrialResult:
     died = bench.session.exit_reason()
     if died is None:
         return TrialResult(outcome=outcome, reason=reason)
-    outcome = Outcome.OOM if bench.session.exit_cause() == "oom" else Outcome.CRASHED
-    return TrialResult(outcome=outcome, reason=died)
+    of_cause = {"oom": Outcome.OOM, "lost": Outcome.LOST}  # lost: another node of the engine
+    return TrialResult(outcome=of_cause.get(bench.session.exit_cause() or "", Outcome.CRASHED), reason=died)
 
 
 def _outcomes(measured: Mapping[str, pa.Table]) -> set[str]:
@@ -243,7 +244,7 @@ def _commit(bench: Bench, trial: Trial, row: Row, tables: Tables) -> TrialEnded:
     """Commit the trial; where it cannot be kept it says so and counts as lost, to be run again."""
     outcome, reason = Outcome(row["outcome"]), row["reason"]
     try:
-        kept = bench.warehouse.commit_trial(row, {name: table for name, table in tables.items() if len(table)})
+        kept = bench.keeper.commit_trial(row, {name: table for name, table in tables.items() if len(table)})
         if not kept:
             outcome, reason = Outcome.LOST, "measured, but not kept: this attempt is in the warehouse already"
     except StoreError as error:

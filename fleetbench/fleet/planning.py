@@ -18,7 +18,7 @@ from fleetbench.artifact.models import FoundModel
 from fleetbench.catalog import lookup
 from fleetbench.engine import facts, registry
 from fleetbench.errors import InputError
-from fleetbench.fleet.fleet_file import every_kind, read_fleet, this_machine
+from fleetbench.fleet.fleet_file import ASSUMED_NODES, every_kind, read_fleet, this_machine
 from fleetbench.fleet.start_check import refuse_start
 from fleetbench.matrix.document import Lines, printable
 from fleetbench.matrix.expand import NOT_FOUND, check_axes, expand
@@ -49,7 +49,27 @@ def plan_file(path: Path, run: str, fleet: Path | None = None) -> Planned:
         InputError: a file, a model in it or the run's name is wrong; every mistake at once.
     """
     matrix, lines = _read(path, run)
-    return _plan(matrix, lines, run, read_fleet(fleet) if fleet else every_kind(), here=False)
+    return _plan(matrix, lines, run, read_fleet(fleet) if fleet else every_kind(matrix.hardware), here=False)
+
+
+def plan_cluster(path: Path, run: str, fleet: Fleet, *, may_come: bool) -> Planned:
+    """Plan a matrix file for a cluster's nodes; what a node lacks of a model or a tool, it says when it is asked.
+
+    Args:
+        path: of the matrix.
+        run: its name.
+        fleet: the nodes that there are.
+        may_come: whether more nodes are waited for, and such of other kinds.
+
+    Raises:
+        InputError: as `plan_file`.
+    """
+    matrix, lines = _read(path, run)
+    if may_come:
+        others = {name: kind for name, kind in every_kind(matrix.hardware).kinds.items() if name in matrix.hardware}
+        more = {name: replace(kind, nodes=max(kind.nodes, ASSUMED_NODES)) for name, kind in fleet.kinds.items()}
+        fleet = replace(fleet, kinds={**others, **more})
+    return _plan(matrix, lines, run, fleet, here=False)
 
 
 def plan_here(path: Path, run: str) -> Planned:

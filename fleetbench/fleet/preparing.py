@@ -14,9 +14,11 @@ from fleetbench.artifact.supply import Need, supply
 from fleetbench.artifact.types import Artifact, ArtifactError
 from fleetbench.artifact.vendor_tools import Command
 from fleetbench.catalog import lookup
+from fleetbench.engine.settings import read_settings
 from fleetbench.errors import InputError
 from fleetbench.fleet.planning import Planned
 from fleetbench.fleet.rows import artifact_row
+from fleetbench.fleet.staging import fetch_way
 from fleetbench.matrix.read import read
 from fleetbench.plan.types import EngineLaunch
 from fleetbench.store.commit import StoreError, Warehouse
@@ -47,7 +49,7 @@ def fetch_configs(path: Path, starting: Callable[[str], None]) -> None:
         if spec.hub is None or lookup.published_model(spec.hub) or hub.pinned(spec.hub, spec.revision).folder:
             continue
         starting(f"fetching the {CONFIG} of {spec.hub}")
-        hub.fetch(spec.hub, spec.revision, files=(CONFIG,))
+        hub.fetch(spec.hub, spec.revision, files=(CONFIG,), way=fetch_way(spec.hub, read_settings()))
 
 
 def fetch_models(planned: Planned, starting: Callable[[str], None]) -> dict[str, str]:
@@ -63,8 +65,9 @@ def fetch_models(planned: Planned, starting: Callable[[str], None]) -> dict[str,
     failed: dict[str, str] = {}
     for name, model in missing.items():
         starting(f"fetching {model.hub}")
+        where = model.hub or name
         try:
-            hub.fetch(model.hub or name, model.revision)
+            hub.fetch(where, model.revision, way=fetch_way(where, read_settings()))
         except ArtifactError as error:
             failed[name] = str(error)
     return failed

@@ -102,11 +102,27 @@ class _Known:
         return name
 
 
+class _KnownHardware(_Known):
+    """A tag, also of a node that only plays such hardware."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        known = super().__get_pydantic_json_schema__(schema, handler)
+        played = {"type": "string", "pattern": f"^{lookup.SIMULATED}({'|'.join(known['enum'])})$"}
+        return {"anyOf": [known, played]}
+
+    def _check(self, word: str) -> str:
+        if not word.startswith(lookup.SIMULATED):
+            return super()._check(word)
+        return lookup.SIMULATED + super()._check(word.removeprefix(lookup.SIMULATED))
+
+
 class _Seconds:
     """`10m`, `90s`, `1h30m`, or a number of seconds."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        return core_schema.no_info_before_validator_function(_seconds, handler(source))
+        return core_schema.no_info_before_validator_function(seconds, handler(source))
 
     def __get_pydantic_json_schema__(
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
@@ -124,14 +140,15 @@ def _as_list(value: Any) -> Any:
     return value if value is None or isinstance(value, list) else [value]
 
 
-def _seconds(value: Any) -> Any:
+def seconds(value: Any) -> Any:
+    """Of `1h30m`, `10m` or `90s`; what is no text stays as it is."""
     if not isinstance(value, str):
         return value
     match = _DURATION.match(value)
     if not value or match is None:
         raise PydanticCustomError("duration", "must be a duration (write 90s, 10m or 1h30m)")
-    hours, minutes, seconds = (float(part or 0) for part in match.groups())
-    return hours * 3600 + minutes * 60 + seconds
+    hours, minutes, rest = (float(part or 0) for part in match.groups())
+    return hours * 3600 + minutes * 60 + rest
 
 
 def _name(name: str) -> str:
@@ -281,7 +298,7 @@ Attention = Annotated[
 ]
 Method = Annotated[str, _Known("method", lookup.method_names)]
 EngineName = Annotated[str, _Known("engine", lookup.engine_names, partial(lookup.aliases, "engines"))]
-Hardware = Annotated[str, _Known("hardware", lookup.gpu_names, partial(lookup.aliases, "gpus"))]
+Hardware = Annotated[str, _KnownHardware("hardware", lookup.gpu_names, partial(lookup.aliases, "gpus"))]
 HubId = Annotated[str, AfterValidator(hub_id)]
 EngineVersion = Annotated[str, AfterValidator(_version)]
 Protected = Annotated[str, AfterValidator(_protected)]

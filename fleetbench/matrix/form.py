@@ -160,10 +160,11 @@ class SloForm(_Form):
 
 
 class LimitsForm(_Form):
-    """When a launch or a trial is given up, and what a run may cost."""
+    """When a launch or a trial is given up, how long a run may take, and what it may cost."""
 
     launch: Seconds = 600.0
     trial: Seconds = 900.0
+    wall: Seconds | None = None
     cost_usd: Positive | None = None
 
 

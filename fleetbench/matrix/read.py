@@ -65,6 +65,13 @@ def read_text(text: str, source: str) -> Matrix:
     return _read_text(text, source, None)[0]
 
 
+def read_elsewhere(path: Path) -> tuple[str, Matrix, Lines]:
+    """The text in `path`, and `read_with_lines` of it for another machine: its paths stay, and are not looked at."""
+    source = printable(str(path))
+    text = _text(path, source)
+    return text, *_read_text(text, source, None)
+
+
 def recipe_of(word: str, mistakes: list[str]) -> Recipe | None:
     """A recipe by its short name, or of a bare weight format; None, and a mistake, where the word is neither."""
     try:
@@ -216,7 +223,12 @@ def _matrix(form: MatrixForm, folder: Path | None) -> Matrix:
         seed=form.seed,
         quality=QualitySpec(suite=form.quality.suite, items=form.quality.items) if form.quality else None,
         slo=Slo(ttft_p99_ms=form.slo.ttft_p99_ms, itl_p99_ms=form.slo.itl_p99_ms),
-        limits=Limits(launch_s=form.limits.launch, trial_s=form.limits.trial, cost_usd=form.limits.cost_usd),
+        limits=Limits(
+            launch_s=form.limits.launch,
+            trial_s=form.limits.trial,
+            wall_s=form.limits.wall,
+            cost_usd=form.limits.cost_usd,
+        ),
         exclude=tuple(
             Exclusion(
                 match=tuple(

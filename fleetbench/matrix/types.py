@@ -250,6 +250,7 @@ class Slo:
 class Limits:
     launch_s: float = 600.0
     trial_s: float = 900.0
+    wall_s: float | None = None
     cost_usd: float | None = None
 
 

@@ -62,10 +62,10 @@ def estimate(plan: Plan, history_s: Mapping[str, float]) -> Estimate:
 
 def launch_s(launch: EngineLaunch, effort: Effort, history_s: Mapping[str, float]) -> float:
     """Seconds of one launch with all its trials."""
-    return sum(_seconds(launch, effort, history_s))
+    return sum(parts_s(launch, effort, history_s))
 
 
-def _seconds(launch: EngineLaunch, effort: Effort, history_s: Mapping[str, float]) -> Iterator[float]:
+def parts_s(launch: EngineLaunch, effort: Effort, history_s: Mapping[str, float]) -> Iterator[float]:
     """Of the start, then of each trial."""
     yield _start_s(launch)
     bound = cell_roof(launch.trials[0].cell) if launch.trials else None
@@ -85,7 +85,7 @@ def trial_seconds(plan: Plan, history_s: Mapping[str, float]) -> dict[str, float
     """Seconds of each trial, by trial_id; a launch's own seconds are counted with its first trial."""
     found: dict[str, float] = {}
     for launch in plan.launches:
-        start_s, *trials_s = _seconds(launch, plan.effort, history_s)
+        start_s, *trials_s = parts_s(launch, plan.effort, history_s)
         for trial, seconds in zip(launch.trials, trials_s, strict=True):
             found[trial.trial_id] = seconds + start_s
             start_s = 0.0

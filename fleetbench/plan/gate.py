@@ -301,10 +301,36 @@ def _of_layout(cell: Cell, spec: EngineSpec, fleet: Fleet) -> Iterator[Objection
     if parallel.gpus > max(total, 1):
         sentence = f"{parallel.gpus} GPUs of {cell.hardware} are asked, {fleet.about} has {total}"
         yield Objection(verdict="does_not_fit", rule="fleet-gpus", sentence=sentence)
+    yield from _of_span(cell, spec, per_node)
     if shape is not None and not room.divides(shape, parallel.tp):
         heads = min(layer.heads for layer in shape.layers if layer.heads)
         sentence = f"{heads} attention heads of {cell.model.name} cannot be shared by tp {parallel.tp}"
         yield Objection(verdict="does_not_fit", rule="heads", sentence=sentence)
+
+
+def _of_span(cell: Cell, spec: EngineSpec, per_node: int) -> Iterator[Objection]:
+    """What it takes to use more GPUs than one node has; TP stays inside a node, PP and DP go over several."""
+    parallel = cell.parallel
+    if parallel.gpus <= max(per_node, 1):
+        return
+    asked = f"{parallel.gpus} GPUs are asked, nodes of {cell.hardware} have {per_node}"
+    if spec.spans is None:
+        remedy = f"lower pp or dp to {per_node} GPUs in all"
+        sentence = f"{asked}: fleetbench starts {spec.title} on one node alone ({remedy})"
+        yield Objection(verdict="engine_cannot", rule="span", sentence=sentence, source=spec.source)
+        return
+    for name, degree in (("pp", parallel.pp), ("dp", parallel.dp)):
+        if degree > 1 and name not in spec.spans.kinds:
+            sentence = f"{asked}: {spec.title} has no {name} over several nodes (leave it at 1, and raise "
+            sentence += f"{' or '.join(spec.spans.kinds)})"
+            yield Objection(verdict="engine_cannot", rule="span", sentence=sentence, source=spec.spans.source)
+    nodes = -(-parallel.gpus // per_node)
+    each, replica = parallel.gpus // nodes, parallel.tp * parallel.pp
+    split = parallel.dp > 1 and each % replica and replica % each
+    if parallel.gpus % nodes or each % parallel.tp or split:
+        sentence = f"{asked}: {nodes} nodes cannot share tp {parallel.tp}, pp {parallel.pp}, dp {parallel.dp} evenly"
+        sentence += f" (make pp or dp a multiple of {nodes})"
+        yield Objection(verdict="does_not_fit", rule="span", sentence=sentence, source=spec.spans.source)
 
 
 def _public(version: str) -> str:

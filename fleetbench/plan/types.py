@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fleetbench.matrix.types import Cell, Effort, EngineInfo, LoadPoint, Matrix, ModelInfo, Parallel, Recipe
+from fleetbench.plan.nodes import Use
 
 Role = Literal["measure", "control"]
 Verdict = Literal[
@@ -55,6 +56,7 @@ class NodeKind:
     gpus: int
     nodes: int
     engines: Mapping[str, str] | None = None
+    use: Use = "whole"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,11 +65,11 @@ def resolve(connection: duckdb.DuckDBPyConnection, wanted: Sequence[str]) -> tup
     found: list[str] = []
     mistakes: list[str] = []
     for name in wanted:
-        hits = _hits(name, known)
-        if len(hits) == 1:
-            found.append(hits[0])
-        elif hits:
-            mistakes.append(f"{name} may be any of {', '.join(hits)}: give a run_id")
+        meant = hits(name, known)
+        if len(meant) == 1:
+            found.append(meant[0])
+        elif meant:
+            mistakes.append(f"{name} may be any of {', '.join(meant)}: give a run_id")
         else:
             mistakes.append(f"there is no run {name}: `fleetbench runs` lists them")
     if mistakes:
@@ -77,10 +77,11 @@ def resolve(connection: duckdb.DuckDBPyConnection, wanted: Sequence[str]) -> tup
     return tuple(dict.fromkeys(found))
 
 
-def _hits(name: str, known: Sequence[tuple[str, str, str]]) -> list[str]:
+def hits(name: str, known: Sequence[tuple[str, str, str]]) -> list[str]:
+    """The run_ids that a name may mean, among runs as run_id, run and matrix; an exact one before a start."""
     by = (
         [run_id for run_id, _, _ in known if run_id == name],
         [run_id for run_id, run, matrix in known if name in (run, matrix, f"{matrix}/{run}")],
         [run_id for run_id, _, _ in known if name and run_id.startswith(name)],
     )
-    return next((hits for hits in by if hits), [])
+    return next((found for found in by if found), [])

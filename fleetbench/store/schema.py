@@ -61,6 +61,7 @@ LAUNCHES = pa.schema(
         field("lease", pa.string(), "FLEETBENCH_LEASE in the engine's environment", required=True),
         field("started_at", STAMP, "", unit="UTC", required=True),
         field("wall_s", pa.float64(), "from start to shutdown", unit="s", required=True),
+        field("staged_s", pa.float64(), "of it, before the engine's start: weights and checkpoint", unit="s"),
         field("artifact_bytes", pa.int64(), "size of the checkpoint", unit="bytes"),
         field("artifact_s", pa.float64(), "making it; NULL where it was in the cache", unit="s"),
         field("model_hub", pa.string(), "where the model was published"),

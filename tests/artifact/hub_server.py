@@ -21,11 +21,12 @@ GATED, MISSING, LOST = "meta-llama/Llama-3.1-8B-Instruct", "org/missing", "org/l
 
 @dataclass(slots=True)
 class Hub:
-    """url: where it listens; asked: paths of files that were sent, in order."""
+    """url: where it listens; asked: paths of files that were sent, in order; token: of one who signed."""
 
     url: str
     repos: dict[str, Mapping[str, bytes]]
     asked: list[str] = field(default_factory=list)
+    token: str | None = None
 
 
 @contextmanager
@@ -103,7 +104,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, data if body else b"", headers, length=len(data))
 
     def _refused(self, repo: str, revision: str) -> bool:
-        if repo == GATED:
+        signed = self.hub.token is not None and self.headers.get("Authorization") == f"Bearer {self.hub.token}"
+        if repo == GATED and not signed:
             self._send(403, b"{}", {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access is restricted."})
         elif repo not in self.hub.repos:
             self._send(404, b"{}", {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"})

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetbench.engine import sglang_words
-from fleetbench.engine.protocol import LaunchError, Said, differences
+from fleetbench.engine.protocol import LaunchError, Said, Span, differences
 from fleetbench.engine.sglang import Sglang
 from fleetbench.matrix.types import Draft, KvFormat, Parallel, Recipe
 from tests.engine.adapters import FP8, KV16, command, spec, value
@@ -46,6 +46,15 @@ def argv(**changes: Any) -> tuple[str, ...]:
 
 def effective(log: str = LOG, **info: Any) -> dict[str, Any]:
     return Sglang().effective(Said(log=log, answers={"/server_info": {**INFO, **info}}, version=VERSION))
+
+
+@pytest.mark.parametrize("version", ["0.5.10", VERSION])
+def test_over_several_nodes_every_rank_meets_the_first(version: str) -> None:
+    span = Span(nodes=2, rank=1, address="10.0.0.1", port=4321, own="10.0.0.2")
+    words = command(Sglang(), version, span=span, parallel=Parallel(tp=8, pp=2)).argv
+    assert (value(words, "--nnodes"), value(words, "--node-rank")) == ("2", "1")
+    assert value(words, "--dist-init-addr") == "10.0.0.1:4321"
+    assert "--nnodes" not in argv()
 
 
 def test_a_plain_start_has_its_flags() -> None:

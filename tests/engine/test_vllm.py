@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from fleetbench.engine.protocol import LaunchError
+from fleetbench.engine.protocol import LaunchError, Span
 from fleetbench.engine.vllm import Vllm
 from fleetbench.matrix.types import Draft, KvFormat, Parallel, Recipe
 from tests.engine.adapters import BF16, FP8, KV16, command, spec, value
@@ -44,6 +45,22 @@ def test_every_supported_version_takes_the_flags_of_the_fullest_recipe(version: 
         draft=Draft(method="eagle3", model="/models/head", tokens=3),
     )
     command(Vllm(), version, recipe=recipe, dummy=True, parallel=Parallel(tp=4, pp=2, dp=2))
+
+
+@pytest.mark.parametrize("version", ["0.22.0", "0.27.1", "0.33.0"])
+def test_over_several_nodes_every_rank_meets_the_first_which_alone_has_an_api(version: str) -> None:
+    span = Span(nodes=2, rank=0, address="10.0.0.1", port=4321, own="10.0.0.1")
+    first, second = (
+        command(Vllm(), version, span=one, parallel=Parallel(tp=8, pp=2))
+        for one in (span, replace(span, rank=1, own="10.0.0.2"))
+    )
+    for rank, one in enumerate((first, second)):
+        told = [value(one.argv, flag) for flag in ("--nnodes", "--node-rank", "--master-addr", "--master-port")]
+        assert told == ["2", str(rank), "10.0.0.1", "4321"]
+        assert value(one.argv, "--host") == "127.0.0.1"
+    assert ("--headless" in first.argv, "--headless" in second.argv) == (False, True)
+    assert (first.env["VLLM_HOST_IP"], second.env["VLLM_HOST_IP"]) == ("10.0.0.1", "10.0.0.2")
+    assert not {"--nnodes", "--headless"} & set(argv())
 
 
 def test_a_version_outside_is_refused_before_the_start() -> None:

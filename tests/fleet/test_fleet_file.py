@@ -74,7 +74,7 @@ def test_this_machine_is_one_node_without_gpus_of_its_own() -> None:
         ("nodes: []", "nodes: is empty"),
         ("node: {hardware: h100}", "did you mean nodes?"),
         ("nodes: {hardware: h100, gpu: 8}", "nodes[0].gpu: unknown key (did you mean gpus?)"),
-        ("nodes: {hardware: h100, zzz: 8}", "known: hardware, gpus, count, engines"),
+        ("nodes: {hardware: h100, zzz: 8}", "known: hardware, gpus, count, engines, use"),
         ("nodes: {gpus: 8}", "nodes[0].hardware: is missing"),
         ("nodes: {hardware: h1000}", '"h1000" is no known hardware (did you mean h100'),
         ("nodes: {hardware: 4090}", "must be text (put it in quotes), not 4090"),

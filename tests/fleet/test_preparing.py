@@ -32,7 +32,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     """What the hub would be asked for: it has `org/...`, and `gone/...` it has not."""
     found: Asked = []
 
-    def fetch(name: str, revision: str | None, files: tuple[str, ...] | None = None) -> Pinned:
+    def fetch(name: str, revision: str | None, files: tuple[str, ...] | None = None, *, way: hub.Way) -> Pinned:
+        assert way.token is None
         found.append((name, revision, files))
         if name.startswith("gone/"):
             raise ArtifactError(f"model {name} cannot be fetched: it is gone")

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetbench.errors import UnusableEnvironmentError
 from fleetbench.fleet.progress import progress
-from fleetbench.fleet.submission import sole_driver
 from fleetbench.matrix.types import Outcome
 from fleetbench.store.commit import CommittedTrial, Warehouse
 from tests.samples import trial_row
@@ -51,25 +49,3 @@ def test_a_damaged_attempt_keeps_its_number_and_the_next_try_takes_the_next(tmp_
 def test_a_good_attempt_counts_whatever_came_after() -> None:
     rows = [committed("t", 0, Outcome.OK), committed("t", 1, Outcome.LOST)]
     assert progress(rows, retry_failed=False).outcomes == {"t": Outcome.OK}
-
-
-def test_a_run_is_held_by_one_driver_and_free_afterwards(tmp_path: Path) -> None:
-    warehouse = Warehouse(tmp_path)
-    warehouse.create()
-    with (
-        sole_driver(warehouse, "run1"),
-        pytest.raises(UnusableEnvironmentError, match="by another process"),
-        sole_driver(warehouse, "run1"),
-    ):
-        pass
-    with sole_driver(warehouse, "run1"):
-        pass
-
-
-def test_a_lock_that_cannot_be_opened_is_an_unusable_environment(tmp_path: Path) -> None:
-    (tmp_path / "locks/driver-run1.lock").mkdir(parents=True)
-    with (
-        pytest.raises(UnusableEnvironmentError, match=r"driver-run1\.lock cannot be taken"),
-        sole_driver(Warehouse(tmp_path), "run1"),
-    ):
-        pass

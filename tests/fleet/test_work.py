@@ -14,12 +14,13 @@ import duckdb
 import pytest
 
 from fleetbench.engine.lease import holders
+from fleetbench.fleet.courier import Handed
 from fleetbench.fleet.job import LaunchJob
 from fleetbench.fleet.planning import plan_here
 from fleetbench.fleet.submission import record_plan
 from fleetbench.fleet.work import run_launch
 from fleetbench.matrix.types import Effort, Limits, Outcome, Warmup
-from fleetbench.plan.machine import Event, LaunchEnded, SessionUp, TrialEnded, TrialStarted
+from fleetbench.plan.events import LaunchEnded, LaunchEvent, SessionUp, TrialEnded, TrialStarted
 from fleetbench.store.commit import Warehouse
 from fleetbench.store.views import connect
 from tests.small import job_of, planned, write_matrix
@@ -41,12 +42,18 @@ def leased(job: LaunchJob) -> list[int]:
     return [holder.pid for holder in holders() if job.launch.launch_id in holder.lease]
 
 
-def outcomes(events: list[Event]) -> list[Outcome]:
+def kept(job: LaunchJob) -> Path:
+    """Where the launch commits."""
+    assert job.warehouse is not None
+    return job.warehouse
+
+
+def outcomes(events: list[LaunchEvent | Handed]) -> list[Outcome]:
     return [event.outcome for event in events if isinstance(event, TrialEnded)]
 
 
 def column(job: LaunchJob, sql: str) -> list[object]:
-    with connect(job.warehouse) as connection:
+    with connect(kept(job)) as connection:
         return [value for (value,) in connection.execute(sql).fetchall()]
 
 
@@ -57,13 +64,13 @@ def test_a_launch_measures_every_trial_and_commits_it(job: LaunchJob) -> None:
     last = events[-1]
     assert isinstance(last, LaunchEnded)
     assert last.outcome is Outcome.OK
-    assert {trial.outcome for trial in Warehouse(job.warehouse).committed(job.run_id)} == {Outcome.OK}
+    assert {trial.outcome for trial in Warehouse(kept(job)).committed(job.run_id)} == {Outcome.OK}
     assert leased(job) == []
 
 
 def test_what_was_measured_is_what_was_asked(job: LaunchJob) -> None:
     list(run_launch(job))
-    with connect(job.warehouse) as connection:
+    with connect(kept(job)) as connection:
         rows = connection.execute(
             "SELECT batch, asked_requests, completed_requests, ttft_n, ttft_p99_ms FROM trials"
             " WHERE kind = 'speed' ORDER BY batch"
@@ -116,7 +123,7 @@ def test_an_engine_that_never_answers_is_a_timeout(job: LaunchJob) -> None:
     assert leased(job) == []
 
 
-def disturbed(job: LaunchJob, what: signal.Signals) -> Iterator[Event]:
+def disturbed(job: LaunchJob, what: signal.Signals) -> Iterator[LaunchEvent | Handed]:
     """The launch's events; its engine gets the signal when the first trial starts."""
     for event in run_launch(job):
         if isinstance(event, TrialStarted):
@@ -146,7 +153,7 @@ def test_what_a_checkpoint_cost_is_a_row_of_the_launch_that_made_it(job: LaunchJ
     first, again = list(run_launch(alone)), list(run_launch(replace(alone, attempt=1, trial_attempts={})))
     assert outcomes(first) == [Outcome.OK]
     assert isinstance(again[-1], LaunchEnded)
-    with connect(job.warehouse) as connection:
+    with connect(kept(job)) as connection:
         made = connection.execute(
             "SELECT artifact_id, model, weights, bytes, build_s > 0, tool FROM artifacts"
         ).fetchall()
@@ -179,7 +186,7 @@ def test_a_server_that_runs_already_is_measured_without_a_checkpoint(
 
 
 def test_a_full_disk_loses_the_trial_by_name_and_the_others_go_on(job: LaunchJob) -> None:
-    events: list[Event] = []
+    events: list[LaunchEvent | Handed] = []
     with full_disk() as fill:
         for event in run_launch(job):
             fill(isinstance(event, TrialStarted) and not outcomes(events))
@@ -187,7 +194,7 @@ def test_a_full_disk_loses_the_trial_by_name_and_the_others_go_on(job: LaunchJob
     assert outcomes(events) == [Outcome.LOST, Outcome.OK, Outcome.OK]
     lost = next(event for event in events if isinstance(event, TrialEnded))
     assert "no room left" in str(lost.reason)
-    assert len(Warehouse(job.warehouse).committed(job.run_id)) == 2
+    assert len(Warehouse(kept(job)).committed(job.run_id)) == 2
 
 
 @contextmanager

@@ -228,3 +228,33 @@ def test_what_a_node_lacks_is_asked_last() -> None:
     found = gate.rule(big("nvfp4"))
     assert isinstance(found, Refusal)
     assert found.rule == "weights-emulated"
+
+
+TWOS = Fleet(kinds={"h100": NodeKind(hardware="h100", gpus=2, nodes=16)}, about="the fleet")
+
+
+@pytest.mark.parametrize("parallel", [Parallel(tp=2, pp=4), Parallel(tp=2, dp=2), Parallel(tp=1, pp=4, dp=2)])
+def test_pipelines_and_replicas_go_over_several_nodes(parallel: Parallel) -> None:
+    assert isinstance(ruled(big("fp8", parallel=parallel), TWOS), Ruling)
+
+
+@pytest.mark.parametrize(
+    ("engine", "parallel", "verdict", "words"),
+    [
+        ("vllm", Parallel(tp=4), "does_not_fit", "lower tp, and raise pp"),
+        ("vllm", Parallel(tp=1, pp=5), "does_not_fit", "3 nodes cannot share tp 1, pp 5, dp 1 evenly"),
+        ("vllm", Parallel(tp=1, pp=3, dp=2), "does_not_fit", "evenly"),
+        ("sglang", Parallel(tp=2, dp=2), "engine_cannot", "SGLang has no dp over several nodes"),
+        ("tensorrt-llm", Parallel(tp=2, pp=2), "engine_cannot", "on one node alone (lower pp or dp to 2 GPUs"),
+    ],
+)
+def test_what_does_not_go_over_several_nodes_is_refused_with_a_remedy(
+    engine: str, parallel: Parallel, verdict: str, words: str
+) -> None:
+    spec = lookup.engine_spec(engine)
+    assert spec is not None
+    info = EngineInfo(name=engine, version=spec.known[0], toolchain="t")
+    found = refused(replace(big("bf16", parallel=parallel), engine=info), TWOS)
+    assert found.verdict == verdict, found
+    assert words in found.sentence
+    assert found.source

@@ -10,7 +10,7 @@ from typing import Any
 from fleetbench_collectors.power.common import Availability, ReadFailedError, Reading, Status
 
 _UNSAID = (None, "N/A", 0xFFFF, 0xFFFFFFFF)
-_NO_PERMISSION = 10  # AMDSMI_STATUS_NO_PERM
+NO_PERMISSION = 10  # AMDSMI_STATUS_NO_PERM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class AmdSmi:
             first = self._readings()
         except smi.AmdSmiException as error:
             self.close()
-            forbidden = getattr(error, "err_code", None) == _NO_PERMISSION
+            forbidden = getattr(error, "err_code", None) == NO_PERMISSION
             status = Status.NO_PERMISSION if forbidden else Status.UNSUPPORTED
             remedy = "add the user to the groups video and render" if forbidden else "check that rocm-smi works"
             return Availability(status=status, detail=f"AMD SMI: {error}; {remedy}")

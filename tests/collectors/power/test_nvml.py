@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests import fake_nvml
 
 pytestmark = pytest.mark.tool
 
@@ -27,15 +28,7 @@ print(json.dumps({"status": found.status, "detail": found.detail, "readings": re
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the stand-in for libnvidia-ml.so.1."""
-    if shutil.which("gcc") is None:
-        pytest.skip("gcc is not installed")
-    folder = tmp_path_factory.mktemp("nvml")
-    source = Path(__file__).with_name("fake_nvml.c")
-    subprocess.run(
-        ["gcc", "-Wall", "-Werror", "-shared", "-fPIC", "-o", folder / "libnvidia-ml.so.1", source], check=True
-    )
-    return folder
+    return fake_nvml.build(tmp_path_factory.mktemp("nvml"))
 
 
 def nvml(library: Path, **script: str) -> Any:

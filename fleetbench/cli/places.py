@@ -1,0 +1,141 @@
+"""Where the commands about runs that are being driven look for them: a warehouse's folder, or a cluster's desks."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from fleetbench.cli.options import address_option, token_option, warehouse_option
+from fleetbench.errors import InputError
+
+if TYPE_CHECKING:
+    from fleetbench.fleet.sighting import Sighting, Source
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def place_options(command: Command) -> Command:
+    """`--address`, `--token` and `--warehouse`."""
+    return address_option(token_option(warehouse_option(command)))
+
+
+run_argument = click.argument("run", metavar="RUN")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """On a cluster its desks, and beside them the warehouse that was named; without a cluster the warehouse alone."""
+
+    address: str | None
+    warehouse: Path | None
+
+    def runs(self) -> list[Sighting]:
+        """Each run once; those that are driven first."""
+        from fleetbench.fleet.sighting import runs_in_warehouse
+
+        found: dict[str, Sighting] = {}
+        if self.address is not None:
+            from fleetbench.fleet.visiting import runs_on_cluster
+
+            found = {seen.run_id: seen for seen in runs_on_cluster()}
+        for seen in runs_in_warehouse(self.warehouse) if self.warehouse else ():
+            found.setdefault(seen.run_id, seen)
+        return sorted(found.values(), key=lambda seen: not seen.driven)
+
+    def find(self, run: str) -> Sighting:
+        """The run that is meant; of several, the one that is being driven.
+
+        Raises:
+            InputError: no such run, or several.
+        """
+        from fleetbench.report.runs import hits
+
+        runs = {seen.run_id: seen for seen in self.runs()}
+        meant = hits(run, [seen.names for seen in runs.values()])
+        driven = [run_id for run_id in meant if runs[run_id].driven]
+        for found in (driven, meant):
+            if len(found) == 1:
+                return runs[found[0]]
+            if found:
+                raise InputError((f"{run} may be any of {', '.join(found)}: give a run_id",))
+        return self._measured(run)
+
+    def source(self, seen: Sighting) -> Source:
+        """Where the run is to be asked."""
+        from fleetbench.fleet.sighting import InWarehouse
+
+        if seen.on_cluster:
+            from fleetbench.fleet.visiting import OnCluster
+
+            return OnCluster(seen.run_id)
+        return InWarehouse(self.warehouse or Path(), seen.run_id)
+
+    def _measured(self, run: str) -> Sighting:
+        """A run that is only in the warehouse's tables: nobody drives it, and it left no status."""
+        from fleetbench.fleet.sighting import InWarehouse
+        from fleetbench.report.runs import resolve
+        from fleetbench.store.views import connect
+
+        if self.warehouse is None:
+            why = (
+                f"no run {run} is being measured on the cluster at {self.address}: `fleetbench status --address "
+                f"{self.address}` lists those that are; one that has ended is found by --warehouse DIR"
+            )
+            raise InputError((why,))
+        with connect(self.warehouse) as connection:
+            (run_id,) = resolve(connection, (run,))
+        return InWarehouse(self.warehouse, run_id).look()
+
+
+@contextmanager
+def looking(address: str | None, token: Path | None, warehouse: Path, *, both: bool = False) -> Iterator[Place]:
+    """Look at a warehouse, or at a cluster that this machine is in; at both where both are named, or wanted."""
+    if address is None:
+        yield Place(address=None, warehouse=warehouse)
+        return
+    from fleetbench.fleet.connection import connected
+
+    with connected(address, token) as head:
+        yield Place(address=head.address, warehouse=warehouse if both or warehouse_given() else None)
+
+
+def warehouse_given() -> bool:
+    """Whether `--warehouse` was typed: one of this machine's settings is none of the cluster's."""
+    with suppress(RuntimeError):
+        context = click.get_current_context()
+        return context.get_parameter_source("warehouse") is ParameterSource.COMMANDLINE
+    return False
+
+
+def is_url(address: str | None) -> bool:
+    return address is not None and "://" in address
+
+
+def again(verb: str, run: str, *, address: str | None, token: Path | None, warehouse: Path | None = None) -> str:
+    """The command line of a verb on the same run."""
+    named = {"--address": address, "--token": token, "--warehouse": warehouse}
+    words = [word for option, value in named.items() if value is not None for word in (option, str(value))]
+    return shlex.join(["fleetbench", verb, run, *words])
+
+
+@contextmanager
+def leaving() -> Iterator[None]:
+    """SIGTERM leaves as Ctrl-C does."""
+
+    def leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,132 @@
+"""How long GPUs idle between two launches on a real fleet: `make bench-handover`.
+
+Nodes that play GPUs, all on this machine, each a real raylet; one run of many short launches on them. A handover is
+from a launch's end to the start of the next one's engine on the same node: its row is committed, its process ended,
+Ray has placed the next one, whose process has come up, swept and found its checkpoint. In steady state, with all nodes
+busy, the median is to be below 2 s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from fleetbench.store.views import connect
+from tests.fleet.cluster import FakeFleet, fleet
+
+KINDS = ("sim-h100", "sim-a100-80g", "sim-b200", "sim-mi300x", "sim-h200")
+RECIPES = ("f16", "q8_0", "q6_k", "q5_k", "q4_k", "q3_k", "q2_k", "q5_k_m", "q4_k_m", "q3_k_m", "iq4_xs", "mxfp4")
+TARGET_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handover:
+    """Between two launches on a node; ended, began: seconds since the first launch of the run."""
+
+    node: str
+    ended: float
+    began: float
+
+    @property
+    def seconds(self) -> float:
+        return self.began - self.ended
+
+
+def matrix(repeats: int) -> str:
+    """Launches of some seconds on every kind, more than there are nodes."""
+    return (
+        "name: handover\nanalysis: How long do nodes idle between launches?\n"
+        f"models: [{{name: tiny, measure: [speed]}}]\nengines: llamacpp\nhardware: [{', '.join(KINDS)}]\n"
+        f"reference: f16\nrecipes: [{', '.join(RECIPES)}]\n"
+        "load: {batch: 1, context: [16, 32], output: 64, requests: 8, warmup: 1}\n"
+        f"repeats: {repeats}\nlimits: {{launch: 300s, trial: 300s}}\n"
+    )
+
+
+def handovers(connection: duckdb.DuckDBPyConnection) -> list[Handover]:
+    """Of every node, in order."""
+    rows = connection.execute(
+        "SELECT node, started_at, wall_s, staged_s FROM launches WHERE staged_s IS NOT NULL ORDER BY node, started_at"
+    ).fetchall()
+    first: datetime = min(started for _, started, _, _ in rows)
+    spans = [(node, (started - first).total_seconds(), wall, staged) for node, started, wall, staged in rows]
+    return [
+        Handover(node=node, ended=began + wall, began=after + staged)
+        for (node, began, wall, _), (other, after, _, staged) in itertools.pairwise(spans)
+        if node == other
+    ]
+
+
+def steady(found: Iterable[Handover]) -> list[Handover]:
+    """Those while every node has work: after each one's first launch has ended, before the first node's last one."""
+    by_node: dict[str, list[Handover]] = {}
+    for one in found:
+        by_node.setdefault(one.node, []).append(one)
+    begin = max(own[0].ended for own in by_node.values())
+    end = min(own[-1].began for own in by_node.values())
+    return [one for own in by_node.values() for one in own if begin <= one.ended and one.began <= end]
+
+
+def run(nodes: int, repeats: int) -> dict[str, Any]:
+    """Start the fleet, run the matrix, and say what was measured."""
+    with tempfile.TemporaryDirectory(prefix="fb-handover-") as temporary:
+        folder = Path(temporary)
+        (folder / "matrix.yaml").write_text(matrix(repeats), encoding="utf-8")
+        began = time.monotonic()
+        with fleet([(KINDS[index % len(KINDS)], 8) for index in range(nodes)]) as up:
+            up_s = time.monotonic() - began
+            began = time.monotonic()
+            _submit(up, folder)
+            run_s = time.monotonic() - began
+        with connect(folder / "warehouse") as connection:
+            found = handovers(connection)
+            (launches,) = connection.execute("SELECT count(*) FROM launches").fetchall()[0]
+    seconds = sorted(one.seconds for one in steady(found))
+    return {
+        "nodes": nodes,
+        "launches": launches,
+        "fleet_up_s": round(up_s, 1),
+        "run_s": round(run_s, 1),
+        "steady_handovers": len(seconds),
+        "median_s": round(statistics.median(seconds), 2),
+        "p90_s": round(seconds[int(0.9 * (len(seconds) - 1))], 2),
+        "most_s": round(seconds[-1], 2),
+        "load_1m": round(os.getloadavg()[0], 1),
+    }
+
+
+def _submit(up: FakeFleet, folder: Path) -> None:
+    here = ("--address", up.address, "--token", str(up.token), "--warehouse", str(folder / "warehouse"))
+    command = [sys.executable, "-m", "fleetbench", "submit", str(folder / "matrix.yaml"), *here]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode > 1:  # 1: trials that a machine with ten engines on it could not measure well
+        sys.exit(f"the run did not end well ({done.returncode}):\n{done.stdout[-4000:]}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nodes", type=int, default=10)
+    parser.add_argument("--repeats", type=int, default=2)
+    asked = parser.parse_args()
+    found = run(asked.nodes, asked.repeats)
+    sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    verdict = "met" if found["median_s"] < TARGET_S else "not met"
+    sys.stdout.write(f"median handover {found['median_s']} s, to be below {TARGET_S:g} s: {verdict}\n")
+
+
+if __name__ == "__main__":
+    main()
