@@ -127,7 +127,7 @@ def _join(wish: _Wish, run_id: str, form: str) -> int:
     from fleetbench.cli.watch import follow
 
     note(f"run {run_id} is being measured already: following it (--new takes a run of your own)")
-    with looking(wish.address, wish.token, wish.warehouse) as place:
+    with looking(wish.address, wish.token, wish.warehouse, both=True) as place:
         stop = again("cancel", run_id, address=wish.address, token=wish.token, warehouse=place.warehouse)
         code = follow(place.source(place.find(run_id)), stop)
     if code in (0, FAILED):
@@ -146,8 +146,10 @@ def _drive(wish: _Wish, form: str) -> int:
         submission, cells, ended = (_here if wish.address is None else _on_cluster)(wish, stop, stack)
     if ended.interrupted:
         kept = len(ended.outcomes)
+        # A job's matrix is a file that is gone with it: who sent it says how to go on.
         again = shlex.join(["fleetbench", "submit", str(wish.matrix), *_options(wish)])
-        note(f"interrupted: {kept} of {len(submission.plan.trials)} trials are kept. Go on with\n  {again}")
+        how = "" if wish.address == "auto" else f" Go on with\n  {again}"
+        note(f"interrupted: {kept} of {len(submission.plan.trials)} trials are kept.{how}")
         sys.stderr.flush()
         os._exit(INTERRUPTED)  # a Ray that was stopped while it started may abort an orderly end
     _print(wish.warehouse, submission.plan.run_id, cells, form)

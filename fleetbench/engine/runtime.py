@@ -24,7 +24,7 @@ LEASE_LABEL = "fleetbench.lease"
 HOME_LABEL = "fleetbench.home"
 ARGUMENT_PREFIXES = ("LLAMA_ARG_",)
 """Variables that are arguments by another way: those of this process's environment never reach an engine."""
-SECRET = re.compile(r"(\w+_)?(TOKEN|SECRET|PASSWORD|PASSWD|API_KEY|ACCESS_KEY|PRIVATE_KEY)", re.IGNORECASE)
+SECRET = re.compile(r"RAY_AUTH_\w+|(\w+_)?(TOKEN|SECRET|PASSWORD|PASSWD|API_KEY|ACCESS_KEY|PRIVATE_KEY)", re.IGNORECASE)
 """Variables of this process's environment that no engine gets; the node's settings may name one for it."""
 OF_APPTAINER = re.compile(r"(APPTAINER|SINGULARITY)_.*")
 """Variables that apptainer obeys itself, and keeps from the engine: a registry's password is one."""

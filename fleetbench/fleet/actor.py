@@ -6,7 +6,9 @@ import os
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import ray
@@ -35,6 +37,7 @@ from fleetbench.plan.events import LaunchEnded, LaunchEvent, LaunchLost, Placed
 IDLE_S = 20.0
 """How long memory that an ended engine held may take to be free."""
 LOOK_S = 0.5
+THREADS = "OMP_NUM_THREADS"
 
 
 class LaunchActor:
@@ -57,6 +60,7 @@ class LaunchActor:
                 job = replace(job, warehouse=None)
             unfit = next((why for other in others if (why := other.why_unfit()) is not None), None)
             ranks = Ranks.over(job, members, others) if members else None
+            _restore_threads()
             yield from run_launch(
                 job, lambda: unfit or _fitness_of(here, job.launch.hardware), _labels().get(HOST), ranks
             )
@@ -91,6 +95,7 @@ class LaunchActor:
 
     def follow(self, job: LaunchJob, span: Span) -> RankEnd:
         """Of a member: run its rank of the engine until that ends; its own end is the rank's."""
+        _restore_threads()
         return run_rank(job, self._staged, span)
 
 
@@ -122,6 +127,15 @@ def _fitness_of(node_id: str, hardware: str) -> Fitness | None:
 def _labels() -> Mapping[str, str]:
     found: Any = ray.get_runtime_context().get_node_labels()  # whose annotation is wrong
     return cast("Mapping[str, str]", found)
+
+
+def _restore_threads() -> None:
+    """Ray holds a process that asks for no CPU to one thread, and engines would inherit that: as the node has it."""
+    os.environ.pop(THREADS, None)
+    with suppress(OSError):
+        given = Path(f"/proc/{os.getppid()}/environ").read_bytes().split(b"\0")
+        found = [entry.decode(errors="replace") for entry in given if entry.startswith(f"{THREADS}=".encode())]
+        os.environ.update(entry.split("=", 1) for entry in found)
 
 
 def _show_devices(hardware: str, given: Sequence[str]) -> None:

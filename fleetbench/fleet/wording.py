@@ -45,10 +45,8 @@ def _of_launch(event: LaunchEvent, standing: Standing) -> str | None:
             speed = f" {event.output_tok_s:.1f} tok/s" if event.output_tok_s is not None else ""
             why = f": {event.reason}" if event.reason else ""
             return f"{event.outcome.value} {_trial(event.trial_id, standing)}{speed}{why}"
-        case LaunchEnded() if event.outcome is not Outcome.OK:
-            return f"ended {name}: {event.outcome.value}, {event.reason}"
         case LaunchEnded():
-            return f"ended {name}"
+            return f"ended {name}" + ("" if event.outcome is Outcome.OK else f": {event.outcome.value}, {event.reason}")
         case LaunchLost():
             return f"lost {name}: {event.reason}"
     return None

@@ -68,11 +68,10 @@ class LaunchLost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """A node that is there; unfit: why it may not be measured on; others: GPUs that are not ours to use now."""
+    """A node that is there; unfit: why it may not be measured on."""
 
     node: Node
     unfit: str | None = None
-    others: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

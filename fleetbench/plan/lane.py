@@ -227,7 +227,7 @@ class Lane:
         lacking = count - sum(slot.reserved == head.line for slot in slots)
         if lacking <= 0:
             return
-        free = [slot for slot in slots if slot.reserved is None and not slot.others and slot.runs(head.launch)]
+        free = [slot for slot in slots if slot.reserved is None and slot.runs(head.launch)]
         if count == 1 and head.avoid and self.yard.others_than(head.avoid, head.launch):
             free = [slot for slot in free if slot.node.node_id not in head.avoid]
         if lacking <= len(free):

@@ -381,7 +381,7 @@ class RunMachine:
         if self.rules.cost_usd is None or self.running or self._later or self.finished:
             return []
         affords, lanes = self._affords(now_s), [lane for lane in self._lanes.values() if len(lane.queue)]
-        hope = any(lane.blocked or any(slot.others for slot in lane.yard.slots.values()) for lane in lanes)
+        hope = any(lane.blocked for lane in lanes)
         if hope and any(affords(one, lane.yard.kept(one.launch)) for lane in lanes for one in lane.queue):
             return []
         why = f"of the run's {self.rules.cost_usd:g} USD too little is left for another launch (limits: cost_usd)"

@@ -18,14 +18,13 @@ from fleetbench.plan.waiting import Line, Waiting
 class Slot:
     """A node and what this run knows of it.
 
-    others: GPUs that somebody else has; mine: GPUs of this run, by launch; unfit: why it is not to be measured on, from
-    the fleet, broken_until_s, broken: the same from its own failures; streak: launches in a row that came to nothing;
-    lies: how often a launch found that it is not what it says; reserved: for whose next launch others are kept off it.
+    mine: GPUs of this run, by launch; unfit: why it is not to be measured on, from the fleet; broken_until_s, broken:
+    the same from its own failures; streak: launches in a row that came to nothing; lies: how often a launch found that
+    it is not what it says; reserved: for whose next launch others are kept off it.
     """
 
     node: Node
     unfit: str | None = None
-    others: int = 0
     mine: dict[str, int] = field(default_factory=dict)
     streak: int = 0
     broken: str | None = None
@@ -41,7 +40,7 @@ class Slot:
 
     @property
     def free(self) -> int:
-        taken = sum(self.mine.values()) + self.others
+        taken = sum(self.mine.values())
         if self.node.use == "whole" and taken:
             return 0
         return max(0, self.units - taken)
@@ -98,12 +97,10 @@ class Yard:
 
     def see(self, seen: Seen) -> None:
         slot = self.slots.get(seen.node.node_id)
-        if slot is not None and (slot.node, slot.unfit, slot.others) == (seen.node, seen.unfit, seen.others):
+        if slot is not None and (slot.node, slot.unfit) == (seen.node, seen.unfit):
             return
         slot = self.slots.setdefault(seen.node.node_id, Slot(node=seen.node))
-        slot.node, slot.unfit, slot.others = seen.node, seen.unfit, seen.others
-        if slot.others:
-            slot.reserved = None
+        slot.node, slot.unfit = seen.node, seen.unfit
         self.update(slot)
 
     def forget(self, node_id: str) -> None:
@@ -175,7 +172,7 @@ class Yard:
         """Whether a node that may be measured on and could run it is not among those to avoid."""
         gpus = min(launch.parallel.gpus, self.span(launch)[0])
         return any(
-            slot.fit and slot.runs(launch) and slot.units - slot.others >= gpus
+            slot.fit and slot.runs(launch) and slot.units >= gpus
             for node_id, slot in self.slots.items()
             if node_id not in avoid
         )
@@ -217,6 +214,6 @@ class Yard:
     def _recount(self) -> None:
         self._widest.clear()
         fit = [slot for slot in self.slots.values() if slot.fit]
-        self.capacity = sum(slot.units - min(slot.others, slot.units) for slot in fit)
+        self.capacity = sum(slot.units for slot in fit)
         self.widest = max((slot.units for slot in fit), default=0)
         self.whole = bool(fit) and all(slot.node.use == "whole" for slot in fit)

@@ -3,7 +3,8 @@
 Nodes that play GPUs, all on this machine, each a real raylet; one run of many short launches on them. A handover is
 from a launch's end to the start of the next one's engine on the same node: its row is committed, its process ended,
 Ray has placed the next one, whose process has come up, swept and found its checkpoint. In steady state, with all nodes
-busy, the median is to be below 2 s.
+busy, the median is to be below 2 s. The loads are light (two requests a second, 20 s a trial): nodes share this machine's
+processors here, and would else wait for each other's engines.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def matrix(repeats: int) -> str:
         "name: handover\nanalysis: How long do nodes idle between launches?\n"
         f"models: [{{name: tiny, measure: [speed]}}]\nengines: llamacpp\nhardware: [{', '.join(KINDS)}]\n"
         f"reference: f16\nrecipes: [{', '.join(RECIPES)}]\n"
-        "load: {batch: 1, context: [16, 32], output: 64, requests: 8, warmup: 1}\n"
+        "load: {rate: 2, arrivals: constant, context: 16, output: 8, requests: 40, warmup: 1}\n"
         f"repeats: {repeats}\nlimits: {{launch: 300s, trial: 300s}}\n"
     )
 

@@ -12,8 +12,16 @@ from fleetbench.engine.protocol import Command
 from fleetbench.engine.runtime import Container, NodeEngine, Process, Surroundings, Tool, Wheel, wrap
 from fleetbench.matrix.types import KvFormat, Recipe
 
-SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "RAY_AUTH_TOKEN", "AWS_SECRET_ACCESS_KEY", "OPENAI_API_KEY", "TOKEN")
-PLAIN = ("TOKENIZERS_PARALLELISM", "HF_TOKEN_PATH", "RAY_AUTH_TOKEN_PATH", "PASSWORDLESS")
+SECRETS = (
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "RAY_AUTH_TOKEN",
+    "RAY_AUTH_TOKEN_PATH",
+    "AWS_SECRET_ACCESS_KEY",
+    "OPENAI_API_KEY",
+    "TOKEN",
+)
+PLAIN = ("TOKENIZERS_PARALLELISM", "HF_TOKEN_PATH", "PASSWORDLESS")
 IMAGE = "a@sha256:" + "a1" * 32
 
 

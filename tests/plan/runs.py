@@ -38,10 +38,9 @@ def node(
     use: Use = "shared",
     engines: Mapping[str, str] | None = None,
     unfit: str | None = None,
-    others: int = 0,
 ) -> Seen:
     there = Node(node_id=f"id-{name}", name=name, hardware=hardware, gpus=gpus, use=use, engines=engines)
-    return Seen(node=there, unfit=unfit, others=others)
+    return Seen(node=there, unfit=unfit)
 
 
 def launch(

@@ -53,18 +53,6 @@ def test_gpus_of_a_shared_node_are_never_given_twice() -> None:
     assert names(run.begin([launch(name, gpus=3) for name in "abc"], node("n", gpus=8))) == ["a", "b"]
 
 
-def test_gpus_that_others_hold_are_left_to_them() -> None:
-    run = Run()
-    assert names(run.begin([launch("a", gpus=2), launch("b", gpus=2)], node("n", gpus=4, others=2))) == ["a"]
-    assert names(run.see(node("n", gpus=4))) == ["b"]
-
-
-def test_a_node_for_one_launch_alone_waits_until_others_have_left_it() -> None:
-    run = Run()
-    assert names(run.begin([launch("a")], node("n", gpus=8, use="whole", others=1))) == []
-    assert names(run.see(node("n", gpus=8, use="whole"))) == ["a"]
-
-
 def test_only_so_many_launches_of_a_kind_wait_to_be_placed() -> None:
     run = Run(Rules(window=2))
     launches = [launch(name) for name in "abcd"]

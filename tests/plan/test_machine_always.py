@@ -145,7 +145,7 @@ class World:
         self.tell(Placed(launch_id=launch_id, node_ids=self.run.machine.running[launch_id].node_ids))
 
     def see(self, which: int) -> None:
-        """One node is gone, or all are there, one of them unfit or partly in others' hands."""
+        """One node is gone, or all are there, one of them unfit."""
         there = list(self.fleet)
         if there:
             index = which % len(there)
@@ -154,8 +154,6 @@ class World:
                     there.pop(index)
                 case 1:
                     there[index] = replace(there[index], unfit="stale")
-                case 2:
-                    there[index] = replace(there[index], others=1)
         self.gone = {seen.node.node_id for seen in self.fleet} - {seen.node.node_id for seen in there}
         self.tell(FleetSeen(nodes=tuple(there)))
 

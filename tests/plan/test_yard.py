@@ -78,11 +78,11 @@ def test_what_is_unfit_or_lacks_the_engine_or_is_kept_for_another_is_no_room() -
     assert room(found, launch("l", engine=other)) == ["b"]
 
 
-def test_a_node_that_others_enter_or_that_goes_is_counted_at_once() -> None:
+def test_a_node_that_is_unfit_or_goes_is_counted_at_once() -> None:
     found = yard(node("a", gpus=8), node("b", gpus=4))
     assert (found.capacity, found.widest) == (12, 8)
-    found.see(node("a", gpus=8, others=6))
-    assert (found.capacity, found.widest) == (6, 8)
+    found.see(node("a", gpus=8, unfit="stale"))
+    assert (found.capacity, found.widest) == (4, 4)
     assert room(found, launch("l", gpus=4)) == ["b"]
     found.forget("id-a")
     assert (found.capacity, found.widest) == (4, 4)
