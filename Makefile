@@ -4,7 +4,7 @@ BIN := .venv/bin
 BENCH_PEERS ?= vllm sglang guidellm aiperf inference-perf
 PIP := PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: quickstart test check pytest test-slow test-engines bench-load bench-load-peers bench-plan bench-fleet train torture torture-short clean
+.PHONY: quickstart test check pytest test-slow test-engines bench-load bench-load-peers bench-plan bench-fleet bench-handover train torture torture-short clean
 
 quickstart: .venv/installed
 	$(BIN)/fleetbench submit matrices/smoke/quickstart.yaml --new
@@ -17,11 +17,11 @@ check: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# What needs no quiet machine runs on two cores at once; engines, Ray and what is timed run one after another.
+# On two cores at once: first what is small, test by test; then engines, clusters and what is timed, file by file.
 APART := artifact benching catalog cli infra judge matrices matrix plan report store warehouse
 pytest: .venv/installed-dev
 	$(BIN)/python -m pytest --numprocesses 2 $(APART:%=tests/%)
-	$(BIN)/python -m pytest $(APART:%=--ignore tests/%)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(APART:%=--ignore tests/%)
 
 test-slow: .venv/installed-train
 	$(BIN)/python -m pytest -m "slow and not engines"
@@ -55,6 +55,10 @@ torture: .venv/installed
 
 torture-short: .venv/installed
 	$(BIN)/python -m tests.torture --seed $(SEED) --kills 10 --fleet short --hurry 0.3 $(TORTURE)
+
+# How long nodes idle between launches on a real fleet of 10 nodes that play GPUs. BENCH='--nodes 40' as a soak.
+bench-handover: .venv/installed
+	$(BIN)/python -m tests.bench.handover $(BENCH)
 
 bench-load-peers:
 	@for peer in $(BENCH_PEERS); do \

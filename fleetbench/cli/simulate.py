@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,16 @@ def _faults(text: str) -> Any:
     return parse(text)
 
 
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= UNSURE_MOST:  # nan is not, which click's own range would take
+        raise ValueError(f"{text} is not from 0 to {UNSURE_MOST}")
+    return share
+
+
 @click.command(epilog=EPILOG)
 @matrix_argument
 @click.option(
@@ -46,7 +57,7 @@ def _faults(text: str) -> Any:
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all chance: the same seed, the same schedule.")
 @click.option(
     "--unsure",
-    type=click.FloatRange(0, UNSURE_MOST),
+    type=Parsed("share", _share),
     default=0.3,
     show_default=True,
     metavar="SHARE",
@@ -140,6 +151,8 @@ def _draw(found: Simulation, path: Path, *, title: str, world: str) -> None:
     from fleetbench.fleet.simulation.tables import brief
     from fleetbench.report.gantt import svg
 
+    if path.exists() and not path.is_file() and not path.is_char_device():
+        raise InputError((f"--svg {path}: is no file that can be written (name another)",))
     picture = svg(chart(found, title=title, subtitle=f"{brief(found)}; {world}"))
     try:
         path.write_text(picture, encoding="utf-8")

@@ -15,6 +15,7 @@ Cause = Literal[
     "oom",
     "timeout",
     "crashed",
+    "killed",
     "stopped",
     "port",
     "missing_file",
@@ -27,8 +28,9 @@ Cause = Literal[
     "runtime",
     "lost",
 ]
-"""Why a launch failed, in a word: `arguments` the engine does not know, a `device` that is not there or not idle, a
-`runtime` (venv, container, program) that is not there or not whole, another node that was `lost`."""
+"""Why a launch failed, in a word: `killed` by somebody, or lost with its guard; `arguments` the engine does not know,
+a `device` that is not there or not idle, a `runtime` (venv, container, program) that is not there or not whole, another
+node that was `lost`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import shutil
 import socket
 import time
 from dataclasses import replace
@@ -27,7 +28,7 @@ from fleetbench.engine import (
 )
 from fleetbench.engine.client import request
 from fleetbench.engine.follower import Follower
-from fleetbench.engine.guarded import Guarded, GuardError
+from fleetbench.engine.guarded import Exit, Guarded, GuardError
 from fleetbench.engine.protocol import (
     Cause,
     ColdStart,
@@ -57,6 +58,7 @@ SAYING_S = 2.0
 """An engine logs by a thread of its own, and counts when a step is over: what it does not say yet is waited for."""
 PORT_TRIES = 3
 LOG_BYTES = 8_000_000
+LOG_ROOM_BYTES = 65_536
 TAIL_LINES = 40
 
 
@@ -200,7 +202,7 @@ class _Start:
                 raise self.failed("arguments", "its arguments are too long for the system") from error
             raise self.failed("disk", f"cannot write {error.filename or spec.log}: {error.strerror}") from error
         except GuardError as error:
-            raise self.failed("crashed", str(error)) from error
+            raise self.failed("killed", str(error)) from error
 
     def mounts(self, command: Command, folder: Path) -> list[Mount]:
         """What a container must see: the model and what belongs to it, and the launch's own files."""
@@ -263,6 +265,16 @@ class _Start:
     def failed(self, cause: Cause, reason: str) -> LaunchError:
         return LaunchError(self.adapter.name, cause, reason, endings.tail(self.spec.log, TAIL_LINES))
 
+    def ending(self, ended: Exit, explained: tuple[Cause, str]) -> tuple[Cause, str]:
+        """A crash is told from what somebody else did, and from a full disk, where a log says nothing."""
+        found, reason = explained
+        if found == "crashed" and (ended.code is None or ended.code in endings.KILLED):
+            return "killed", reason
+        folder = self.spec.log.parent
+        if found == "crashed" and shutil.disk_usage(folder).free < LOG_ROOM_BYTES:
+            return "disk", f"{reason}, and the disk of {folder} is full"
+        return found, reason
+
     def left_s(self, doing: str, cause: Cause = "timeout") -> float:
         """Seconds left, after one step; raises LaunchError once the engine ended or the time is over."""
         step_s = FIRST_STEP_S if time.monotonic() - self.began < QUICK_S else LATER_STEP_S
@@ -273,7 +285,9 @@ class _Start:
         if ended is not None:
             kills = endings.oom_kills() - self.memory_kills
             log = endings.tail(self.spec.log)
-            raise self.failed(*endings.explain(ended, log, memory_kills=kills, signs=self.adapter.signs))
+            raise self.failed(
+                *self.ending(ended, endings.explain(ended, log, memory_kills=kills, signs=self.adapter.signs))
+            )
         if self.guarded is None:
             time.sleep(step_s)
         left = self.spec.timeout_s - (time.monotonic() - self.began)

@@ -134,8 +134,8 @@ def _restore_threads() -> None:
     os.environ.pop(THREADS, None)
     with suppress(OSError):
         given = Path(f"/proc/{os.getppid()}/environ").read_bytes().split(b"\0")
-        found = [entry.decode(errors="replace") for entry in given if entry.startswith(f"{THREADS}=".encode())]
-        os.environ.update(entry.split("=", 1) for entry in found)
+        if entry := next((one for one in given if one.startswith(f"{THREADS}=".encode())), None):
+            os.environ[THREADS] = entry.partition(b"=")[2].decode()
 
 
 def _show_devices(hardware: str, given: Sequence[str]) -> None:

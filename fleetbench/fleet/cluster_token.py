@@ -38,6 +38,7 @@ def find(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path | 
         UnusableEnvironmentError: there is none, or others can read it, or it holds no token; with the remedy.
     """
     if given is None and environ.get(VALUE):
+        read_value(environ)
         return None
     path = (default_path(environ) if given is None else given).absolute()
     read(path)
@@ -74,15 +75,29 @@ def read(path: Path) -> str:
         ) from error
     if not text:
         raise UnusableEnvironmentError(f"the token {path} is empty: copy it from the head again")
-    if len(text) > _MAX_BYTES or not text.isprintable() or " " in text:
+    if not _is_word(text):
         raise UnusableEnvironmentError(f"{path} holds no token: it is no single word (name the cluster's by --token)")
     return text
+
+
+def read_value(environ: Mapping[str, str]) -> str:
+    """The token that the environment has itself; a header of HTTP must be able to carry it."""
+    text = environ[VALUE].strip()
+    if not text.isascii() or not _is_word(text):
+        raise UnusableEnvironmentError(
+            f"{VALUE} holds no token: it is no single word of ASCII (set it to the cluster's, or unset it)"
+        )
+    return text
+
+
+def _is_word(text: str) -> bool:
+    return 0 < len(text) <= _MAX_BYTES and text.isprintable() and " " not in text
 
 
 def find_or_make(given: Path | None, environ: Mapping[str, str] = os.environ) -> tuple[Path | None, bool]:
     """The token's file, made where there is none; and whether it was made now."""
     if given is None and environ.get(VALUE):
-        return None, False
+        return find(None, environ), False
     path = (default_path(environ) if given is None else given).absolute()
     if os.path.lexists(path):
         return find(path), False

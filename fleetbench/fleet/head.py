@@ -126,12 +126,12 @@ def probe(address: str, environ: Mapping[str, str], patience_s: float = PATIENCE
 
 def _knock(host: str, port: int, at: str) -> None:
     """Open a connection and see whether gRPC answers; a resolver that hangs is not waited for."""
-    said: queue.SimpleQueue[bool | OSError] = queue.SimpleQueue()
+    said: queue.SimpleQueue[bool | OSError | UnicodeError] = queue.SimpleQueue()
 
     def knock() -> None:
         try:
             said.put(_greeted(host, port))
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # a name that is too long for a host's
             said.put(error)
 
     threading.Thread(target=knock, daemon=True).start()
@@ -139,7 +139,7 @@ def _knock(host: str, port: int, at: str) -> None:
         answer = said.get(timeout=2 * CONNECT_S)
     except queue.Empty:
         answer = TimeoutError()
-    if isinstance(answer, OSError):
+    if isinstance(answer, (OSError, UnicodeError)):
         raise _unreachable(answer, host, port, at) from answer
     if not answer:
         raise UnusableEnvironmentError(
@@ -160,8 +160,8 @@ def _greeted(host: str, port: int) -> bool:
     return len(answer) == FRAME_BYTES and answer[FRAME_TYPE] == SETTINGS
 
 
-def _unreachable(error: OSError, host: str, port: int, at: str) -> UnusableEnvironmentError:
-    if isinstance(error, socket.gaierror):
+def _unreachable(error: OSError | UnicodeError, host: str, port: int, at: str) -> UnusableEnvironmentError:
+    if isinstance(error, (socket.gaierror, UnicodeError)):
         return UnusableEnvironmentError(f"there is no host {host} (see --address, or give its IP)")
     if isinstance(error, ConnectionRefusedError):
         return UnusableEnvironmentError(

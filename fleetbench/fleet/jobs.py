@@ -97,6 +97,8 @@ def runs_jobs(api: JobsApi, identity: str | None = None) -> list[dict[str, Any]]
         jobs = api.call("GET", "/api/jobs/")
     except RefusedError as error:
         raise UnusableEnvironmentError(f"{error} (does the head have 'fleetbench[cluster]'?)") from error
+    if not isinstance(jobs, list) or not all(isinstance(job, dict) for job in jobs):
+        raise api.no_dashboard()
     found = [
         job
         for job in jobs
@@ -146,9 +148,9 @@ def follow(handle: JobHandle, write: Write, *, last: int | None = None) -> int:
     """
     written = 0
     while True:
-        job = _patient(handle, job_path(handle.submission_id))
+        job = _patient(handle, "", "status")
         ended = job["status"] not in ACTIVE
-        text = str(_patient(handle, job_path(handle.submission_id, "/logs"))["logs"])
+        text = str(_patient(handle, "/logs", "logs")["logs"])
         whole = len(text) if ended else text.rfind("\n") + 1
         lines = list(_own(text[:whole], written))
         for line in lines if last is None else lines[-last:]:
@@ -161,7 +163,7 @@ def follow(handle: JobHandle, write: Write, *, last: int | None = None) -> int:
 
 def log(handle: JobHandle, write: Write) -> None:
     """Write the lines of a job that there are."""
-    for line in _own(str(_patient(handle, job_path(handle.submission_id, "/logs"))["logs"]), 0):
+    for line in _own(str(_patient(handle, "/logs", "logs")["logs"]), 0):
         write(line.removeprefix(MARK), line.startswith(MARK))
 
 
@@ -184,18 +186,22 @@ def _code(job: dict[str, Any]) -> int:
     raise UnusableEnvironmentError(f"job {job['submission_id']} did not run on the cluster: {said[-1][:300]}")
 
 
-def _patient(handle: JobHandle, path: str) -> Any:
-    """An answer, asked for again where the dashboard does not answer now."""
+def _patient(handle: JobHandle, what: str, key: str) -> dict[str, Any]:
+    """An answer about the job that has the key, asked for again where the dashboard does not answer now."""
     until = time.monotonic() + LOST_S
     while True:
         try:
-            return handle.api.call("GET", path)
+            found = handle.api.call("GET", job_path(handle.submission_id, what))
         except LostError as error:
             if time.monotonic() > until:
                 raise UnusableEnvironmentError(f"{error}; job {handle.submission_id} may go on") from error
             time.sleep(1.0)
         except RefusedError as error:
             raise UnusableEnvironmentError(str(error)) from error
+        else:
+            if not isinstance(found, dict) or key not in found:
+                raise handle.api.no_dashboard()
+            return found
 
 
 def stop(api: JobsApi, submission_id: str) -> None:

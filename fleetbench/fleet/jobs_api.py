@@ -14,6 +14,7 @@ import queue
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,9 @@ CONNECT_S = 3.0
 ANSWER_S = 8.0
 WHOLE_S = 9.0
 """For a first answer, whatever hangs: a resolver, a handshake, a dashboard."""
+SLOWEST_BYTES_PER_S = 10_000
+ANSWER_BYTES = 256 << 20
+"""An answer that comes slower, after ANSWER_S, or is larger, is none: jobs' logs are the largest."""
 HTTPS_PORT = 443
 SUBMISSION = "SUBMISSION"
 _TUNNEL = "the dashboard is on loopback by default: ssh -L {port}:127.0.0.1:{port} HEAD brings it here"
@@ -98,7 +102,7 @@ class JobsApi:
             connection.sock.settimeout(ANSWER_S)
             connection.request(method, self._base + path, json.dumps(body) if body is not None else None, headers)
             answer = connection.getresponse()
-            return answer.status, answer.read().decode(errors="replace")
+            return answer.status, _whole(answer).decode(errors="replace")
         except ssl.SSLCertVerificationError as error:
             why = f"{error.verify_message} (name its authority's file in {CA}, or have the system trust it)"
             raise UnusableEnvironmentError(f"the certificate of {self.url} is not trusted: {why}") from error
@@ -106,7 +110,7 @@ class JobsApi:
             raise UnusableEnvironmentError(
                 f"{self.url} does not speak TLS: {error.reason or error} (write http://, or see the port)"
             ) from error
-        except socket.gaierror as error:
+        except (socket.gaierror, UnicodeError) as error:  # or too long a name for a host
             raise LostError(f"there is no host {self._host} (see --address, or give its IP)") from error
         except ConnectionRefusedError as error:
             raise LostError(
@@ -146,7 +150,7 @@ def reach_jobs(address: str, token: Path | None, environ: Mapping[str, str] = os
     """
     parts = _split(address)
     file = cluster_token.find(token, environ)
-    secret = cluster_token.read(file) if file is not None else environ[cluster_token.VALUE].strip()
+    secret = cluster_token.read(file) if file is not None else cluster_token.read_value(environ)
     https = parts.scheme == "https"
     port = parts.port or (HTTPS_PORT if https else DASHBOARD_PORT)
     host = parts.hostname or ""
@@ -170,7 +174,7 @@ def _split(address: str) -> Any:
     try:
         parts = urlsplit(address)
         good = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
-        good = good and parts.username is None and parts.port != 0
+        good = good and parts.username is None and parts.port != 0 and parts.path.isascii()
     except ValueError:
         good = False
     if not good:
@@ -202,10 +206,23 @@ def _check(api: JobsApi) -> None:
         found = said.get(timeout=WHOLE_S)
     except queue.Empty:
         raise LostError(f"{api.url} does not answer within {WHOLE_S:g} s (see --address)") from None
-    if isinstance(found, RefusedError) or (not isinstance(found, Exception) and "ray_version" not in found):
-        raise api.no_dashboard()
-    if isinstance(found, Exception):
+    if isinstance(found, Exception) and not isinstance(found, RefusedError):
         raise found
+    if not isinstance(found, dict) or "ray_version" not in found:
+        raise api.no_dashboard()
+
+
+def _whole(answer: http.client.HTTPResponse) -> bytes:
+    """All of an answer; a time limit of each read alone would let a server that drips hold its caller for ever."""
+    began, parts, size = time.monotonic(), [], 0
+    while part := answer.read1(1 << 16):
+        parts.append(part)
+        size += len(part)
+        if size > ANSWER_BYTES:
+            raise http.client.HTTPException
+        if time.monotonic() - began > ANSWER_S + size / SLOWEST_BYTES_PER_S:
+            raise TimeoutError
+    return b"".join(parts)
 
 
 def _loopback(host: str) -> bool:

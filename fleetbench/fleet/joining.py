@@ -93,6 +93,8 @@ def hardware(facts: NodeFacts, simulate: str | None, *, head: bool) -> tuple[str
 
 def _played(simulate: str) -> tuple[str, int]:
     kind, _, counted = simulate.partition(":")
+    if not kind:
+        raise InputError((f"--simulate {simulate!r}: names no kind of GPU (write KIND[:GPUS], as in h100:8)",))
     info = lookup.gpu_info(kind.removeprefix(lookup.SIMULATED))
     if info is None:
         near = lookup.nearest(kind, lookup.gpu_names())
@@ -162,8 +164,8 @@ def with_pool(facts: NodeFacts, pool: str | None) -> NodeFacts:
     """The facts with the pool that was given, which must be fit for a label."""
     if pool is None:
         return facts
-    if labels.label_value(pool) != pool:
-        raise InputError((f"--pool {pool}: letters, digits, '-', '_' and '.' only, the ends a letter or digit",))
+    if not pool or labels.label_value(pool) != pool:
+        raise InputError((f"--pool {pool!r}: letters, digits, '-', '_' and '.' only, the ends a letter or digit",))
     return replace(facts, pool=pool)
 
 

@@ -9,9 +9,11 @@ import errno
 import json
 import os
 import socket
+import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from fleetbench.errors import UnusableEnvironmentError
 from fleetbench.fleet.status import RunStatus
@@ -20,6 +22,10 @@ from fleetbench.store.layout import checked
 
 STATUS, LOG, CANCEL = "status.json", "log.txt", "cancel"
 _READ_BYTES = 1 << 20
+_STATUS_BYTES = 16 << 20
+"""Far more than a run has launches at once."""
+_NOT_WAITING = os.O_CLOEXEC | os.O_NONBLOCK
+"""Opening a FIFO would wait for its other end."""
 
 
 def control(warehouse: Path, run_id: str) -> Path:
@@ -55,7 +61,7 @@ class Journal:
         """Append a line, in one write: another process may append too."""
         with suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.folder / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            handle = os.open(self.folder / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NOT_WAITING, 0o644)
             try:
                 os.write(handle, f"{line_of(line)}\n".encode(errors="replace"))
             finally:
@@ -76,7 +82,11 @@ def read_status(folder: Path) -> RunStatus | None:
     """
     path = folder / STATUS
     try:
-        return decode(path.read_bytes())
+        with _opened(path) as file:
+            text = file.read(_STATUS_BYTES + 1)
+        if len(text) > _STATUS_BYTES:
+            raise BrokenStatusError(f"it is larger than {_STATUS_BYTES} bytes")
+        return decode(text)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -88,7 +98,7 @@ def read_status(folder: Path) -> RunStatus | None:
 def read_lines(folder: Path, since_bytes: int = 0) -> tuple[list[str], int]:
     """Whole lines of the log from an offset on, at most a MiB of them, and where the next ones begin."""
     try:
-        with (folder / LOG).open("rb") as log:
+        with _opened(folder / LOG) as log:
             log.seek(since_bytes)
             text = log.read(_READ_BYTES)
     except FileNotFoundError:
@@ -97,6 +107,15 @@ def read_lines(folder: Path, since_bytes: int = 0) -> tuple[list[str], int]:
         raise UnusableEnvironmentError(f"{folder / LOG} cannot be read: {error.strerror}") from error
     whole = text.rfind(b"\n") + 1 or (len(text) if len(text) == _READ_BYTES else 0)  # no log of ours has such a line
     return text[:whole].decode(errors="replace").removesuffix("\n").split("\n") if whole else [], since_bytes + whole
+
+
+def _opened(path: Path) -> BinaryIO:
+    """A regular file to read; OSError where it is none."""
+    file = os.fdopen(os.open(path, os.O_RDONLY | _NOT_WAITING), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return file
 
 
 def request_cancel(folder: Path) -> None:

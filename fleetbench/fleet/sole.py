@@ -72,7 +72,7 @@ def _take(handle: int) -> None:
 def is_driven(warehouse: Path, run_id: str) -> bool | None:
     """Whether a process holds the run, on any machine that sees the warehouse; None where that cannot be known."""
     try:
-        handle = os.open(lock_path(warehouse, run_id), os.O_RDONLY | os.O_CLOEXEC)
+        handle = os.open(lock_path(warehouse, run_id), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         return False
     except OSError:

@@ -23,6 +23,8 @@ from fleetbench.plan.types import Fleet, NodeKind
 LOOK_S = 2.0
 FIRST_LOOK_S = 30.0
 """A node's first answer needs a process there, and what it has needs its drivers and engines."""
+WAREHOUSE_S = 5.0
+"""Whether a node shares the warehouse is said and no more: one that was cut off meanwhile holds up nobody."""
 UNSEEN: frozenset[Verdict] = frozenset({"stale", "unreachable"})
 """Of a living node: it did not answer, which may pass, so it is asked again."""
 
@@ -92,7 +94,7 @@ class ClusterFleet:
             for node_id, state in self.states.items()
             if state.measurable
         }
-        answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=FIRST_LOOK_S) if asked else ([], [])
+        answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=WAREHOUSE_S) if asked else ([], [])
         for answer in answered:
             try:
                 why = ray.get(answer)

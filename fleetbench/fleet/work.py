@@ -31,12 +31,12 @@ from fleetbench.fleet.scratch import scratch
 from fleetbench.fleet.staging import Staged, stage
 from fleetbench.matrix.types import Outcome
 from fleetbench.plan.events import LaunchEnded, LaunchEvent, SessionUp, TrialEnded, TrialStarted
-from fleetbench.store.commit import StoreError, Warehouse
+from fleetbench.store.commit import NO_ROOM, StoreError, Warehouse
 from fleetbench_collectors.host.facts import facts
 from fleetbench_collectors.power.common import sources
 from fleetbench_collectors.worker import Worker
 
-MAY_PASS = frozenset({"port", "timeout", "device", "lost"})
+MAY_PASS = frozenset({"port", "timeout", "device", "lost", "killed", "disk"})
 """Causes of a failed start that may be gone at the next one."""
 OF_CAUSE = {"oom": Outcome.OOM, "lost": Outcome.LOST}
 """Outcomes of a start that failed, where they are not that it did."""
@@ -143,18 +143,29 @@ def run_launch(
         try:
             yield from _measured(launch, folder)
         except (ArtifactError, InputError, RankError, UnusableEnvironmentError) as error:
-            launch.outcome, launch.reason = Outcome.LAUNCH_FAILED, str(error)
+            launch.outcome, launch.reason, launch.retriable = Outcome.LAUNCH_FAILED, str(error), _is_room(error)
         except RankLostError as error:
             launch.outcome, launch.reason, launch.retriable = Outcome.LOST, str(error), True
         except LaunchError as error:
             launch.outcome = OF_CAUSE.get(error.cause, Outcome.LAUNCH_FAILED)
             launch.reason, launch.log_tail, launch.cause = str(error), error.log_tail, error.cause
             launch.retriable = error.cause in MAY_PASS
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            launch.outcome, launch.reason, launch.cause = Outcome.LAUNCH_FAILED, f"the node's disk: {error}", "disk"
+            launch.retriable = True
     _commit(launch)
     yield from launch.handed()
     yield LaunchEnded(
         launch_id=job.launch.launch_id, outcome=launch.outcome, reason=launch.reason, retriable=launch.retriable
     )
+
+
+def _is_room(error: Exception) -> bool:
+    """Whether a disk was full, which may pass."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in NO_ROOM
 
 
 def _measured(launch: _Launch, folder: Path) -> Iterator[LaunchEvent | Handed]:

@@ -3,8 +3,8 @@
 Nodes that play GPUs, all on this machine, each a real raylet; one run of many short launches on them. A handover is
 from a launch's end to the start of the next one's engine on the same node: its row is committed, its process ended,
 Ray has placed the next one, whose process has come up, swept and found its checkpoint. In steady state, with all nodes
-busy, the median is to be below 2 s. The loads are light (two requests a second, 20 s a trial): nodes share this machine's
-processors here, and would else wait for each other's engines.
+busy, the median is to be below 2 s. The loads are light (two requests a second, 20 s a trial): nodes share the
+processors of one machine here, and would else wait for each other's engines.
 """
 
 from __future__ import annotations

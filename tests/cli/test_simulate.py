@@ -147,12 +147,16 @@ def test_nothing_to_run_is_said_with_where_to_look(files: Path) -> None:
         (("--faults", "lost=2"), "from 0 to 1"),
         (("--unsure", "-1"), "-1"),
         (("--unsure", "1"), "0.9"),
+        (("--unsure", "nan"), "nan is not from 0 to 0.9"),
         (("--seed", "x"), "'x' is not a valid integer"),
+        (("--svg", "pipe"), "--svg pipe: is no file that can be written"),
         (("--svg", "none/run.svg"), "--svg none/run.svg: cannot be written: No such file"),
     ],
 )
 def test_a_wrong_option_is_said(files: Path, words: tuple[str, ...], said: str) -> None:
+    os.mkfifo(files / "pipe")
     found = simulate(files, *words)
+    (files / "pipe").unlink()
     assert found.code == 2
     assert said in found.err
     assert found.out == ""

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -280,6 +281,22 @@ def test_a_healthy_stranger_on_the_port_is_not_taken_for_the_engine(launch: Laun
     with pytest.raises(LaunchError, match="another process answers on its port") as caught:
         launch(Fake(kind="slow"), port=stranger)
     assert caught.value.cause == "port"
+
+
+def test_an_engine_that_somebody_kills_while_it_starts_did_not_crash(tmp_path: Path) -> None:
+    """Whoever is told so may try it again."""
+    text = lease.new_lease("killed")
+
+    def kill() -> None:
+        while not lease.kill_lease(text):
+            pass
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(LaunchError) as caught:
+        start.start(Fake(kind="silent"), PYTHON, fake_spec(tmp_path), text)
+    killer.join()
+    assert (caught.value.cause, caught.value.reason) == ("killed", "it was killed by SIGKILL")
 
 
 def test_a_port_that_was_taken_in_between_is_chosen_anew(

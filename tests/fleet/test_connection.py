@@ -126,6 +126,7 @@ def test_what_cannot_be_reached_is_told_apart(own_token: Path) -> None:
         port = listener.getsockname()[1]
     assert f"nothing listens at 127.0.0.1:{port}: start the head there" in connect(f"127.0.0.1:{port}", own_token)
     assert "there is no host nobody.invalid" in connect("nobody.invalid:6379", own_token)
+    assert "there is no host aaa" in connect(f"{'a' * 300}.b:1", own_token)
     assert "is in no cluster" in connect("auto", own_token)
 
 

@@ -9,7 +9,8 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from ipaddress import ip_address
 from pathlib import Path
@@ -21,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from fleetbench.errors import InputError, UnusableEnvironmentError
-from fleetbench.fleet import jobs_api
+from fleetbench.fleet import jobs, jobs_api
 from fleetbench.fleet.jobs_api import JobsApi, RefusedError, reach_jobs
 
 SECRET = secrets.token_hex(16)
@@ -40,6 +41,16 @@ class _Dashboard(BaseHTTPRequestHandler):
             self._answer(403, "Forbidden: Invalid authentication token")
         elif self.path in ("/api/version", "/behind/api/version"):
             self._answer(200, json.dumps({"version": "4", "ray_version": "2.60.0"}))
+        elif self.path == "/number/api/version":
+            self._answer(200, "3")
+        elif self.path == "/drip":
+            self.send_response(200)
+            self.end_headers()
+            with suppress(OSError):
+                while True:
+                    self.wfile.write(b" ")
+        elif self.path.startswith("/shapeless/"):
+            self._answer(200, "{}")
         elif self.path == "/other/api/version":
             self._answer(200, "<html>")
         else:
@@ -51,6 +62,9 @@ class _Dashboard(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(text.encode())
+
+    def do_POST(self) -> None:
+        self.do_GET()
 
     def log_message(self, *_: object) -> None:
         pass
@@ -102,6 +116,7 @@ def test_a_dashboard_that_answers_is_reached_with_the_token(port: int, token: Pa
 @pytest.mark.parametrize(
     ("path", "why"),
     [
+        ("/number", "is no Ray dashboard"),
         ("/elsewhere", r"points elsewhere \(302\)"),
         ("/other", "is no Ray dashboard"),
         ("/nowhere", "is no Ray dashboard"),
@@ -165,6 +180,7 @@ def test_whatever_hangs_is_not_waited_for(token: Path, monkeypatch: pytest.Monke
         "http://[::1",
         "http://head?a=b",
         "http://head:0",
+        "http://head/\N{LATIN SMALL LETTER U WITH DIAERESIS}",
     ],
 )
 def test_an_address_that_is_none_is_a_mistake(address: str, token: Path) -> None:
@@ -175,6 +191,34 @@ def test_an_address_that_is_none_is_a_mistake(address: str, token: Path) -> None
 def test_an_unknown_host_is_said(token: Path) -> None:
     with pytest.raises(UnusableEnvironmentError, match=r"there is no host nosuch\.invalid|does not answer within"):
         reach("http://nosuch.invalid", token)
+    with pytest.raises(UnusableEnvironmentError, match="there is no host aaa"):
+        reach(f"http://{'a' * 300}.b", token)
+
+
+def test_an_answer_that_never_ends_is_not_waited_for(port: int, token: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    api = reach(f"http://127.0.0.1:{port}", token)
+    monkeypatch.setattr(jobs_api, "ANSWER_BYTES", 100)
+    with pytest.raises(UnusableEnvironmentError, match="is no Ray dashboard"):
+        api.call("GET", "/drip")
+    monkeypatch.setattr(jobs_api, "ANSWER_BYTES", 1 << 30)
+    monkeypatch.setattr(jobs_api, "ANSWER_S", 0.1)
+    monkeypatch.setattr(jobs_api, "SLOWEST_BYTES_PER_S", 1 << 40)
+    with pytest.raises(UnusableEnvironmentError, match="does not answer"):
+        api.call("GET", "/drip")
+
+
+def test_answers_of_another_form_than_ray_s_are_said(port: int, token: Path) -> None:
+    api = replace(reach(f"http://127.0.0.1:{port}", token), _base="/shapeless")
+    with pytest.raises(UnusableEnvironmentError, match="is no Ray dashboard"):
+        jobs.runs_jobs(api)
+    with pytest.raises(UnusableEnvironmentError, match="is no Ray dashboard"):
+        jobs.follow(jobs.ask_cluster(api, ["status"]), lambda *_: None)
+
+
+def test_a_token_in_the_environment_that_is_none_is_refused_and_not_told(port: int) -> None:
+    with pytest.raises(UnusableEnvironmentError, match="RAY_AUTH_TOKEN holds no token") as error:
+        reach_jobs(f"http://127.0.0.1:{port}", None, {"RAY_AUTH_TOKEN": "marker\nX: b"})
+    assert "marker" not in str(error.value)
 
 
 def _certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:

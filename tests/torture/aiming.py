@@ -17,7 +17,7 @@ from fleetbench.engine.guard import read_stat
 from tests.torture.processes import Process, look
 from tests.torture.scene import Drivers, Scene
 
-AIM_S = 15.0
+AIM_S = 12.0
 IN_CREATE = 0x100
 _TMP = re.compile(r".*\.(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-\d+-\d+\.tmp")
 

@@ -41,13 +41,18 @@ class Moment:
 
 
 def moment(seed: int, number: int, kinds: Sequence[str] = KINDS, hurry: float = 1.0) -> Moment:
-    """The moment of that number; each kind comes once in every len(kinds) of them."""
+    """The moment of that number; each kind comes once in every len(kinds) of them.
+
+    hurry: a factor on the pauses; below 1 a network is not cut for longer than a node is missed.
+    """
     turn, place = divmod(number, len(kinds))
     order = list(kinds)
     random.Random(f"{seed} turn {turn}").shuffle(order)  # noqa: S311 - repeatable by seed
     chance = random.Random(f"{seed} moment {number} {kinds}")  # noqa: S311 - as above
     kind = order[place]
     low, high = LASTS_S.get(kind, (0.0, 0.0))
+    if hurry < 1.0 and kind == "network":
+        high *= 0.4
     return Moment(
         number=number,
         kind=kind,
