@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fleetbench.fleet.job import LaunchJob
+from fleetbench.fleet.launch.job import LaunchJob
 from fleetbench.fleet.planning import Planned, plan_file
 from fleetbench.plan.types import EngineLaunch
 

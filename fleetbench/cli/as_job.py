@@ -1,6 +1,6 @@
 """`fleetbench` as a Ray job on a cluster's head: its matrix comes with the job, its output is one stream.
 
-Called by the entry point that `fleetbench.fleet.jobs` sends; not for people.
+Called by the entry point that `fleetbench.fleet.jobs.runs` sends; not for people.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleetbench.cli.main import main
-from fleetbench.fleet.marks import MARK, MATRIX
+from fleetbench.fleet.jobs.marks import MARK, MATRIX
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

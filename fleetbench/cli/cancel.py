@@ -11,7 +11,7 @@ import click
 from fleetbench.cli.places import again, is_url, looking, place_options, run_argument
 
 if TYPE_CHECKING:
-    from fleetbench.fleet.sighting import Sighting, Source
+    from fleetbench.fleet.control.sighting import Sighting, Source
 
 FAILED, INTERRUPTED = 1, 3
 LOOK_S = 0.3

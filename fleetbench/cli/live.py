@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fleetbench.fleet.status import RunStatus
+from fleetbench.fleet.control.status import RunStatus
 from fleetbench.matrix.types import LoadPoint, Outcome
 from fleetbench.plan.events import (
     Event,

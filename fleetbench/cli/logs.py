@@ -12,7 +12,7 @@ from fleetbench.cli.places import Place, is_url, looking, place_options, run_arg
 from fleetbench.errors import InputError
 
 if TYPE_CHECKING:
-    from fleetbench.fleet.sighting import Sighting
+    from fleetbench.fleet.control.sighting import Sighting
 
 FAILED = 1
 LOOK_S = 0.5

@@ -73,8 +73,8 @@ def check(file: Path | None) -> int:
 
 def _said(found: NodeSettings) -> Iterator[tuple[str, str]]:
     """What the settings say, a line each."""
-    from fleetbench.fleet.inspection import free_bytes
-    from fleetbench.fleet.staging import cache_folder
+    from fleetbench.fleet.launch.staging import cache_folder
+    from fleetbench.fleet.nodes.inspection import free_bytes
 
     cache = cache_folder(found)
     free = free_bytes(cache)

@@ -13,8 +13,8 @@ import click
 from fleetbench.cli.options import token_option
 
 if TYPE_CHECKING:
-    from fleetbench.fleet.joining import Joining
-    from fleetbench.fleet.node_up import Up
+    from fleetbench.fleet.nodes.joining import Joining
+    from fleetbench.fleet.nodes.up import Up
 
 WIDTH = 9
 
@@ -56,8 +56,8 @@ def up(
     fleetbench node up --address HEAD:6379 --simulate h100:8
     """
     _check(head=head, address=address, port=port, dashboard_host=dashboard_host)
-    from fleetbench.fleet.head import PORT, split_address
-    from fleetbench.fleet.node_up import Wanted, bring_up, would_run
+    from fleetbench.fleet.nodes.head import PORT, split_address
+    from fleetbench.fleet.nodes.up import Wanted, bring_up, would_run
 
     if address is not None:
         split_address(address)
@@ -97,7 +97,7 @@ def down(names: tuple[str, ...], *, every: bool) -> None:
     again elsewhere. NODE is a node's name, needed where several are on this machine.
     """
     from fleetbench.errors import InputError
-    from fleetbench.fleet.node_processes import end, forget, local_nodes
+    from fleetbench.fleet.nodes.processes import end, forget, local_nodes
 
     found = local_nodes()
     known = ", ".join(node.name for node in found)
@@ -116,8 +116,8 @@ def down(names: tuple[str, ...], *, every: bool) -> None:
 
 def _block(bring_up: Callable[[], Up]) -> None:
     """Show the node, and stay until a signal."""
-    from fleetbench.fleet.node_processes import end
-    from fleetbench.fleet.node_start import signals_held, stay
+    from fleetbench.fleet.nodes.processes import end
+    from fleetbench.fleet.nodes.start import signals_held, stay
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt

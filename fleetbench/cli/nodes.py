@@ -13,7 +13,7 @@ import click
 from fleetbench.cli.options import format_option, token_option
 
 if TYPE_CHECKING:
-    from fleetbench.fleet.node_state import NodeState
+    from fleetbench.fleet.nodes.state import NodeState
     from fleetbench.report.result import Result
 
 FAILED = 1
@@ -36,10 +36,10 @@ def nodes(address: str | None, token: Path | None, form: str) -> int:
     `stale` does not answer, `mismatched` has other GPUs than its tag says. Exit 1 where a node cannot be measured on,
     or there is none.
     """
-    from fleetbench.fleet.connection import connected
+    from fleetbench.fleet.nodes.connection import connected
 
     with connected(_address(address), token) as head:
-        from fleetbench.fleet.survey import survey
+        from fleetbench.fleet.nodes.survey import survey
 
         found = survey()
     from fleetbench.cli.output import show
@@ -55,8 +55,8 @@ def nodes(address: str | None, token: Path | None, form: str) -> int:
 
 def _address(given: str | None) -> str:
     """What was given, else the cluster of this process, else that of this machine's node."""
-    from fleetbench.fleet.connection import ADDRESS
-    from fleetbench.fleet.node_processes import home_addresses
+    from fleetbench.fleet.nodes.connection import ADDRESS
+    from fleetbench.fleet.nodes.processes import home_addresses
 
     if found := given or os.environ.get(ADDRESS):
         return found

@@ -18,7 +18,7 @@ from fleetbench.cli.options import address_option, token_option, warehouse_optio
 from fleetbench.errors import InputError
 
 if TYPE_CHECKING:
-    from fleetbench.fleet.sighting import Sighting, Source
+    from fleetbench.fleet.control.sighting import Sighting, Source
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -40,11 +40,11 @@ class Place:
 
     def runs(self) -> list[Sighting]:
         """Each run once; those that are driven first."""
-        from fleetbench.fleet.sighting import runs_in_warehouse
+        from fleetbench.fleet.control.sighting import runs_in_warehouse
 
         found: dict[str, Sighting] = {}
         if self.address is not None:
-            from fleetbench.fleet.visiting import runs_on_cluster
+            from fleetbench.fleet.control.visiting import runs_on_cluster
 
             found = {seen.run_id: seen for seen in runs_on_cluster()}
         for seen in runs_in_warehouse(self.warehouse) if self.warehouse else ():
@@ -71,17 +71,17 @@ class Place:
 
     def source(self, seen: Sighting) -> Source:
         """Where the run is to be asked."""
-        from fleetbench.fleet.sighting import InWarehouse
+        from fleetbench.fleet.control.sighting import InWarehouse
 
         if seen.on_cluster:
-            from fleetbench.fleet.visiting import OnCluster
+            from fleetbench.fleet.control.visiting import OnCluster
 
             return OnCluster(seen.run_id)
         return InWarehouse(self.warehouse or Path(), seen.run_id)
 
     def _measured(self, run: str) -> Sighting:
         """A run that is only in the warehouse's tables: nobody drives it, and it left no status."""
-        from fleetbench.fleet.sighting import InWarehouse
+        from fleetbench.fleet.control.sighting import InWarehouse
         from fleetbench.report.runs import resolve
         from fleetbench.store.views import connect
 
@@ -102,7 +102,7 @@ def looking(address: str | None, token: Path | None, warehouse: Path, *, both: b
     if address is None:
         yield Place(address=None, warehouse=warehouse)
         return
-    from fleetbench.fleet.connection import connected
+    from fleetbench.fleet.nodes.connection import connected
 
     with connected(address, token) as head:
         yield Place(address=head.address, warehouse=warehouse if both or warehouse_given() else None)

@@ -13,8 +13,8 @@ from fleetbench.cli.live import note
 from fleetbench.cli.places import again, leaving, warehouse_given
 
 if TYPE_CHECKING:
-    from fleetbench.fleet.jobs import JobHandle
-    from fleetbench.fleet.jobs_api import JobsApi
+    from fleetbench.fleet.jobs.api import JobsApi
+    from fleetbench.fleet.jobs.runs import JobHandle
 
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 3
 LINES_SHOWN = 20
@@ -35,7 +35,7 @@ def send(
 
     options: more words for `submit` there.
     """
-    from fleetbench.fleet.jobs import submit_job
+    from fleetbench.fleet.jobs.runs import submit_job
 
     if not warehouse_given():
         raise click.UsageError(
@@ -74,7 +74,7 @@ def ask(verb: str, words: Sequence[str], address: str | None, token: Path | None
 
 def ask_cancel(run: str, address: str | None, token: Path | None, warehouse: Path, *, no_wait: bool) -> int:
     """Stop a run by its desk on the cluster, or its job, where that has not come to have one."""
-    from fleetbench.fleet.jobs import ACTIVE, stop
+    from fleetbench.fleet.jobs.runs import ACTIVE, stop
 
     api = _reach(address or "", token)
     code = _ask(api, ["cancel", run, *(["--no-wait"] if no_wait else [])], _job_of(api, run), warehouse)
@@ -87,7 +87,7 @@ def ask_cancel(run: str, address: str | None, token: Path | None, warehouse: Pat
 
 
 def _reach(address: str, token: Path | None) -> JobsApi:
-    from fleetbench.fleet.jobs_api import reach_jobs
+    from fleetbench.fleet.jobs.api import reach_jobs
 
     api = reach_jobs(address, token)
     if api.clear_text:
@@ -97,8 +97,8 @@ def _reach(address: str, token: Path | None) -> JobsApi:
 
 def _ask(api: JobsApi, words: Sequence[str], job: dict[str, Any] | None, warehouse: Path) -> int:
     """Run a command on the head; a run that a job drove is also looked for in the warehouse that it went to."""
-    from fleetbench.fleet.jobs import ask_cluster, stop
-    from fleetbench.fleet.marks import WAREHOUSE
+    from fleetbench.fleet.jobs.marks import WAREHOUSE
+    from fleetbench.fleet.jobs.runs import ask_cluster, stop
 
     folder = str(warehouse) if warehouse_given() else job and job["metadata"].get(WAREHOUSE)
     handle = ask_cluster(api, [*words, "--address", "auto", *(["--warehouse", folder] if folder else [])])
@@ -111,8 +111,8 @@ def _ask(api: JobsApi, words: Sequence[str], job: dict[str, Any] | None, warehou
 
 def _job_of(api: JobsApi, run: str) -> dict[str, Any] | None:
     """The job that drives a run, or drove it last; None where none did, or several may be meant."""
-    from fleetbench.fleet.jobs import runs_jobs
-    from fleetbench.fleet.marks import NAME, RUN, RUN_ID
+    from fleetbench.fleet.jobs.marks import NAME, RUN, RUN_ID
+    from fleetbench.fleet.jobs.runs import runs_jobs
     from fleetbench.report.runs import hits
 
     jobs = {job["metadata"][RUN_ID]: job for job in runs_jobs(api)}  # the last one of each run
@@ -123,8 +123,8 @@ def _job_of(api: JobsApi, run: str) -> dict[str, Any] | None:
 
 def _log_of(api: JobsApi, job: dict[str, Any], verb: str, words: Sequence[str], cancel: str) -> int:
     """A run's job says all that its `submit` does."""
-    from fleetbench.fleet.jobs import JobHandle, log
-    from fleetbench.fleet.marks import RUN_ID
+    from fleetbench.fleet.jobs.marks import RUN_ID
+    from fleetbench.fleet.jobs.runs import JobHandle, log
 
     handle = JobHandle(api=api, submission_id=job["submission_id"], run_id=job["metadata"][RUN_ID], joined=True)
     if verb == "logs" and not {"--follow", "-f"} & set(words):
@@ -139,7 +139,7 @@ def _log_of(api: JobsApi, job: dict[str, Any], verb: str, words: Sequence[str], 
 
 def _follow(handle: JobHandle, *, last: int | None = None) -> int | None:
     """The job's exit code, its lines said here as they come; None where the user leaves."""
-    from fleetbench.fleet.jobs import follow
+    from fleetbench.fleet.jobs.runs import follow
 
     with leaving():
         try:

@@ -12,7 +12,7 @@ from fleetbench.cli.options import format_option
 from fleetbench.cli.places import Place, is_url, looking, place_options
 
 if TYPE_CHECKING:
-    from fleetbench.fleet.sighting import Sighting
+    from fleetbench.fleet.control.sighting import Sighting
 
 ENDED_SHOWN = 10
 """Runs that are driven no more, in a list."""

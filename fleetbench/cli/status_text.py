@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from fleetbench.fleet.sighting import Condition, Sighting
-from fleetbench.fleet.status import LaunchStatus, RunStatus
+from fleetbench.fleet.control.sighting import Condition, Sighting
+from fleetbench.fleet.control.status import LaunchStatus, RunStatus
 from fleetbench.report.cell import shown
 from fleetbench.report.result import PAGE, Result
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from fleetbench.cli.live import Watched
 from fleetbench.cli.status_text import describe, done, failed, lasted, remark, work
-from fleetbench.fleet.sighting import Sighting
+from fleetbench.fleet.control.sighting import Sighting
 
 _DAY = re.compile(r"^\d{4}-\d\d-\d\dT(?=\d\d:\d\d:\d\dZ )")
 

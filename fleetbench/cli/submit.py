@@ -29,7 +29,7 @@ from fleetbench.cli.options import (
     token_option,
     warehouse_option,
 )
-from fleetbench.fleet.stopping import Stop
+from fleetbench.fleet.control.stopping import Stop
 
 if TYPE_CHECKING:
     from fleetbench.fleet.driving import Audience
@@ -78,12 +78,19 @@ def submit(form: str, **asked: Any) -> int:
         )
     if by_http:
         return _send(wish, form)
-    from fleetbench.fleet.sole import BeingDrivenError
+    from fleetbench.fleet.control.sole import BeingDrivenError
 
     try:
         return _drive(wish, form)
     except BeingDrivenError as error:
         return _join(wish, error.run_id, form)
+
+
+def _has_rows(warehouse: Path, run_id: str) -> bool:
+    """Whoever joins a run on a cluster may have named another warehouse than its controller did."""
+    from fleetbench.store.commit import Warehouse
+
+    return bool(Warehouse(warehouse).attempts(run_id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +137,9 @@ def _join(wish: _Wish, run_id: str, form: str) -> int:
     with looking(wish.address, wish.token, wish.warehouse, both=True) as place:
         stop = again("cancel", run_id, address=wish.address, token=wish.token, warehouse=place.warehouse)
         code = follow(place.source(place.find(run_id)), stop)
-    if code in (0, FAILED):
+    if code in (0, FAILED) and not _has_rows(wish.warehouse, run_id):
+        note(f"its rows are not in {wish.warehouse}: they are in the warehouse of who submitted it (see --warehouse)")
+    elif code in (0, FAILED):
         _print(wish.warehouse, run_id, None, form)
     return code
 
@@ -169,7 +178,7 @@ def _here(wish: _Wish, stop: Stop, stack: ExitStack) -> Done:
 
 
 def _on_cluster(wish: _Wish, stop: Stop, stack: ExitStack) -> Done:
-    from fleetbench.fleet.connection import connected
+    from fleetbench.fleet.nodes.connection import connected
     from fleetbench.fleet.planning import plan_cluster
 
     address = wish.address or ""
@@ -194,7 +203,7 @@ def _opened(wish: _Wish, planned: Planned) -> Iterator[tuple[Submission, frozens
     """The submission, which nobody else drives meanwhile, and the cells to stay with."""
     from fleetbench.artifact.cache import default_cache, probe
     from fleetbench.cli.selection import matching_cells
-    from fleetbench.fleet.sole import sole_driver
+    from fleetbench.fleet.control.sole import sole_driver
     from fleetbench.fleet.submission import open_submission
     from fleetbench.store.commit import Warehouse
 

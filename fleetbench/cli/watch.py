@@ -16,7 +16,7 @@ from fleetbench.cli.places import again, is_url, leaving, looking, place_options
 
 if TYPE_CHECKING:
     from fleetbench.cli.status_view import StatusView
-    from fleetbench.fleet.sighting import Sighting, Source
+    from fleetbench.fleet.control.sighting import Sighting, Source
 
 FAILED, INTERRUPTED = 1, 3
 LOOK_S = 0.5

@@ -11,7 +11,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 
 from fleetbench.errors import UnusableEnvironmentError
-from fleetbench.fleet.courier import Handed
+from fleetbench.fleet.launch.courier import Handed
 from fleetbench.fleet.placing import Launched
 from fleetbench.matrix.types import Outcome
 from fleetbench.plan.events import (

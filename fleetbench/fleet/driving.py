@@ -9,18 +9,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fleetbench.catalog import lookup
-from fleetbench.fleet import mounting
-from fleetbench.fleet.courier import Handed, deliver
+from fleetbench.fleet.control.journal import Journal, control
+from fleetbench.fleet.control.standing import Standing
+from fleetbench.fleet.control.status import State
+from fleetbench.fleet.control.stopping import Stop, sole_on_machine
+from fleetbench.fleet.control.telling import Everywhere, Told
+from fleetbench.fleet.control.wording import sentence
 from fleetbench.fleet.embedded import EmbeddedFleet, embedded_ray
-from fleetbench.fleet.job import LaunchJob
-from fleetbench.fleet.journal import Journal, control
+from fleetbench.fleet.launch import mounting
+from fleetbench.fleet.launch.courier import Handed, deliver
+from fleetbench.fleet.launch.job import LaunchJob
 from fleetbench.fleet.rows import trial_row
-from fleetbench.fleet.standing import Standing
-from fleetbench.fleet.status import State
-from fleetbench.fleet.stopping import Stop, sole_on_machine
 from fleetbench.fleet.submission import Ended, Submission, record_plan
-from fleetbench.fleet.telling import Everywhere, Told
-from fleetbench.fleet.wording import sentence
 from fleetbench.plan.estimate import launch_s
 from fleetbench.plan.events import Event, Record, Start
 from fleetbench.plan.machine import RunMachine
@@ -83,7 +83,7 @@ def drive_cluster(
     Raises:
         BeingDrivenError: another controller on the cluster drives this run.
     """
-    from fleetbench.fleet.desk import desk, desk_name  # noqa: PLC0415 - see above
+    from fleetbench.fleet.control.desk import desk, desk_name  # noqa: PLC0415 - see above
 
     if not _begin(submission):
         return Ended(outcomes=submission.outcomes, interrupted=False)

@@ -19,7 +19,7 @@ from typing import Any
 from fleetbench.engine.guard import descendants, send
 from fleetbench.engine.lease import LEASE_ENV, kill_lease, new_lease, sweep
 from fleetbench.errors import UnusableEnvironmentError
-from fleetbench.fleet.labels import GPU, NODE
+from fleetbench.fleet.nodes.labels import GPU, NODE
 from fleetbench.plan.events import FleetSeen, Seen
 from fleetbench.plan.nodes import Node
 

@@ -17,7 +17,7 @@ from fleetbench.artifact.cache import default_cache
 from fleetbench.engine import facts, settings
 from fleetbench.engine.registry import names
 from fleetbench.errors import InputError
-from fleetbench.fleet.inspection import gpus
+from fleetbench.fleet.nodes.inspection import gpus
 from fleetbench_collectors.host.cores import free_cores
 from fleetbench_collectors.host.facts import cpu_model
 from fleetbench_collectors.load import stamps

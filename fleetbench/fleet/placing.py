@@ -10,9 +10,9 @@ import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from fleetbench.fleet.actor import LaunchActor
-from fleetbench.fleet.job import LaunchJob
-from fleetbench.fleet.labels import GPU, NODE
+from fleetbench.fleet.launch.actor import LaunchActor
+from fleetbench.fleet.launch.job import LaunchJob
+from fleetbench.fleet.nodes.labels import GPU, NODE
 from fleetbench.plan.events import Start
 
 NODE_ID = "ray.io/node-id"

@@ -16,9 +16,9 @@ from fleetbench.artifact.vendor_tools import Command
 from fleetbench.catalog import lookup
 from fleetbench.engine.settings import read_settings
 from fleetbench.errors import InputError
+from fleetbench.fleet.launch.staging import fetch_way
 from fleetbench.fleet.planning import Planned
 from fleetbench.fleet.rows import artifact_row
-from fleetbench.fleet.staging import fetch_way
 from fleetbench.matrix.read import read
 from fleetbench.plan.types import EngineLaunch
 from fleetbench.store.commit import StoreError, Warehouse

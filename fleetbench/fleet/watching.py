@@ -13,10 +13,10 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from fleetbench.fleet.labels import NODE, node_of
-from fleetbench.fleet.mounting import why_unseen
-from fleetbench.fleet.node_state import NodeState, Verdict
-from fleetbench.fleet.survey import survey
+from fleetbench.fleet.launch.mounting import why_unseen
+from fleetbench.fleet.nodes.labels import NODE, node_of
+from fleetbench.fleet.nodes.state import NodeState, Verdict
+from fleetbench.fleet.nodes.survey import survey
 from fleetbench.plan.events import FleetSeen, Seen
 from fleetbench.plan.types import Fleet, NodeKind
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from fleetbench.cli.main import COMMANDS
-from fleetbench.fleet.journal import Journal, control
+from fleetbench.fleet.control.journal import Journal, control
 from fleetbench.store.commit import Warehouse
 from tests.cli.inside import inside
 from tests.fleet.told import STATUS, status
@@ -31,8 +31,8 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from fleetbench.fleet.journal import Journal, control
-from fleetbench.fleet.sole import sole_driver
+from fleetbench.fleet.control.journal import Journal, control
+from fleetbench.fleet.control.sole import sole_driver
 from fleetbench.store.commit import Warehouse
 from tests.fleet.told import status
 root = Path(sys.argv[1])

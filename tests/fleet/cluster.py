@@ -16,11 +16,11 @@ from pathlib import Path
 
 from fleetbench import __version__
 from fleetbench.engine.guard import send
-from fleetbench.fleet import cluster_token
-from fleetbench.fleet.joining import Joining, ray_command, ray_environment
-from fleetbench.fleet.node_facts import NodeFacts
-from fleetbench.fleet.node_processes import GCS, RAYLET, LocalNode, Process, end, name_of, processes
-from fleetbench.fleet.node_start import ray_program
+from fleetbench.fleet.nodes import cluster_token
+from fleetbench.fleet.nodes.facts import NodeFacts
+from fleetbench.fleet.nodes.joining import Joining, ray_command, ray_environment
+from fleetbench.fleet.nodes.processes import GCS, RAYLET, LocalNode, Process, end, name_of, processes
+from fleetbench.fleet.nodes.start import ray_program
 from fleetbench.plan.nodes import Use
 
 START_S = 120

@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from fleetbench.fleet import cluster_token, labels
-from fleetbench.fleet.joining import Joining, ray_environment
-from fleetbench.fleet.node_processes import LocalNode, end
-from fleetbench.fleet.node_start import ray_program
+from fleetbench.fleet.nodes import cluster_token, labels
+from fleetbench.fleet.nodes.joining import Joining, ray_environment
+from fleetbench.fleet.nodes.processes import LocalNode, end
+from fleetbench.fleet.nodes.start import ray_program
 from tests.fleet.cluster import bare_facts, free_ports
 from tests.fleet.test_submit import read_until
 from tests.small import write_matrix

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fleetbench.engine.lease import holders
-from fleetbench.fleet import labels
+from fleetbench.fleet.nodes import labels
 from tests.fleet.cluster import FakeFleet, FakeNode, fleet
 from tests.fleet.test_submit import end_of, read_until
 from tests.small import write_matrix

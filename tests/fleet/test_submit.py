@@ -18,7 +18,7 @@ import pytest
 
 from fleetbench.artifact.supply import supply
 from fleetbench.engine.lease import holders
-from fleetbench.fleet.work import need_of
+from fleetbench.fleet.launch.work import need_of
 from tests.small import job_of, planned, write_matrix
 
 pytestmark = [pytest.mark.engine, pytest.mark.ray]

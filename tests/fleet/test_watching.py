@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fleetbench.fleet.node_state import NodeState
+from fleetbench.fleet.nodes.state import NodeState
 from fleetbench.fleet.watching import ClusterFleet
 from fleetbench.plan.nodes import Node
 

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-from fleetbench.fleet.status import LaunchStatus, RunStatus
+from fleetbench.fleet.control.status import LaunchStatus, RunStatus
 
 LAUNCH = LaunchStatus(
     launch_id="launch1",

@@ -12,8 +12,8 @@ import pytest
 
 from fleetbench.catalog.lookup import gpu_info
 from fleetbench.engine import settings
-from fleetbench.fleet import joining
-from fleetbench.fleet.labels import GPU, GPUS, NODE, POOL
+from fleetbench.fleet.nodes import joining
+from fleetbench.fleet.nodes.labels import GPU, GPUS, NODE, POOL
 from fleetbench.matrix.read import read
 from tests.infra import crds
 from tests.infra.files import INFRA, document, strings

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from fleetbench.catalog.lookup import gpu_info
-from fleetbench.fleet.labels import GPU, GPUS, NODE, POOL
+from fleetbench.fleet.nodes.labels import GPU, GPUS, NODE, POOL
 from tests.infra.files import INFRA, ROOT, document, strings
 from tests.infra.shell import commands
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetbench.fleet.labels import GPU, NODE
+from fleetbench.fleet.nodes.labels import GPU, NODE
 from tests.infra.files import INFRA, ROOT
 
 FOLDER = INFRA / "slurm"

@@ -15,7 +15,7 @@ import pytest
 from fleetbench.artifact.cache import default_cache
 from fleetbench.cli.main import cli
 from fleetbench.cli.submit import FAILED, INTERRUPTED
-from fleetbench.fleet import node_start
+from fleetbench.fleet.nodes import start as node_start
 from tests.infra.files import INFRA, environment, unit
 
 SERVICE = INFRA / "systemd" / "fleetbench-nightly.service"
