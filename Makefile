@@ -4,7 +4,7 @@ BIN := .venv/bin
 BENCH_PEERS ?= vllm sglang guidellm aiperf inference-perf
 PIP := PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: quickstart test check pytest test-slow test-engines bench-load bench-load-peers bench-plan bench-fleet bench-handover train torture torture-short clean
+.PHONY: quickstart test check pytest test-slow test-fleet test-engines bench-load bench-load-peers bench-plan bench-fleet bench-handover train torture torture-short clean
 
 quickstart: .venv/installed
 	$(BIN)/fleetbench submit matrices/smoke/quickstart.yaml --new
@@ -25,6 +25,10 @@ pytest: .venv/installed-dev
 
 test-slow: .venv/installed-train
 	$(BIN)/python -m pytest -m "slow and not engines"
+
+# Clusters that grow by demand, launches over several nodes, runs as jobs, runs followed from elsewhere: some minutes.
+test-fleet: .venv/installed-dev
+	$(BIN)/python -m pytest -m fleet
 
 # Installs vLLM for CPUs, llmcompressor, transformers and wheels (7 GB in all) below build/engines, then starts them, makes
 # checkpoints with them and checks flags against them.
@@ -54,7 +58,7 @@ torture: .venv/installed
 	$(BIN)/python -m tests.torture --seed $(SEED) --kills 200 $(TORTURE)
 
 torture-short: .venv/installed
-	$(BIN)/python -m tests.torture --seed $(SEED) --kills 10 --fleet short --hurry 0.3 $(TORTURE)
+	$(BIN)/python -m tests.torture --seed $(SEED) --moments 10 --fleet short --hurry 0.3 $(TORTURE)
 
 # How long nodes idle between launches on a real fleet of 10 nodes that play GPUs. BENCH='--nodes 40' as a soak.
 bench-handover: .venv/installed

@@ -81,7 +81,7 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     code = UNUSABLE
     if sys.stdout is None:
-        _say("the standard output is closed: leave it open, or send it to /dev/null")
+        say_error("the standard output is closed: leave it open, or send it to /dev/null")
     else:
         try:
             code = _run()
@@ -93,7 +93,7 @@ def main() -> None:
                 raise
             _forget_output()
             code = UNUSABLE
-            _say(f"the standard output cannot be written: {error.strerror}; free some room, or send it elsewhere")
+            say_error(f"the standard output cannot be written: {error.strerror}; free some room, or send it elsewhere")
     sys.exit(code)
 
 
@@ -104,7 +104,7 @@ def _forget_output() -> None:
     os.close(nowhere)
 
 
-def _say(sentence: str) -> None:
+def say_error(sentence: str) -> None:
     click.echo(f"{click.style('error', fg='red', bold=True)}: {sentence}", err=True)
 
 
@@ -125,7 +125,7 @@ def _run() -> int:
         code = INTERRUPTED
     except FleetbenchError as error:
         for line in str(error).splitlines():
-            _say(line)
+            say_error(line)
         kinds = ((InputError, WRONG_INPUT), (UnusableEnvironmentError, UNUSABLE))
         code = next((code for kind, code in kinds if isinstance(error, kind)), FAILED)
     return code

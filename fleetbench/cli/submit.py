@@ -177,6 +177,15 @@ def _here(wish: _Wish, stop: Stop, stack: ExitStack) -> Done:
     return submission, cells, _run(submission, stop, lambda audience: drive_here(submission, audience, stop))
 
 
+def _give_up(why: str) -> None:
+    """Where Ray keeps this process from its own end; to be called by a thread."""
+    from fleetbench.cli.main import UNUSABLE, say_error
+
+    say_error(f"{why}; what is done is kept, and the same command goes on")
+    sys.stderr.flush()
+    os._exit(UNUSABLE)
+
+
 def _on_cluster(wish: _Wish, stop: Stop, stack: ExitStack) -> Done:
     from fleetbench.fleet.nodes.connection import connected
     from fleetbench.fleet.planning import plan_cluster
@@ -184,9 +193,11 @@ def _on_cluster(wish: _Wish, stop: Stop, stack: ExitStack) -> Done:
     address = wish.address or ""
     head = stack.enter_context(connected(address, wish.token))
     from fleetbench.fleet.driving import drive_cluster  # Ray reads its environment when it is imported
+    from fleetbench.fleet.nodes.head_watch import watched_head
     from fleetbench.fleet.watching import ClusterFleet
 
     fleet = ClusterFleet(say=note)
+    stack.enter_context(watched_head(head.address, fleet.lose, _give_up))
     fleet.begin()
     planned = plan_cluster(wish.matrix, wish.run, fleet.planned(), may_come=wish.wait_s is not None)
     submission, cells = stack.enter_context(_opened(wish, planned))

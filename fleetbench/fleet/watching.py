@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -25,8 +26,16 @@ FIRST_LOOK_S = 30.0
 """A node's first answer needs a process there, and what it has needs its drivers and engines."""
 WAREHOUSE_S = 5.0
 """Whether a node shares the warehouse is said and no more: one that was cut off meanwhile holds up nobody."""
+ANSWER_S = 0.5
+SILENT_S = 10.0
+"""A head that does not answer for so long is told of."""
+GONE_S = 30.0
+"""A head that does not answer for so long is given up: Ray itself ends this process after 60 s, without a word."""
 UNSEEN: frozenset[Verdict] = frozenset({"stale", "unreachable"})
 """Of a living node: it did not answer, which may pass, so it is asked again."""
+
+
+_MISSED = f"the cluster's head has not answered for {SILENT_S:g} s"
 
 
 @dataclass(slots=True)
@@ -44,6 +53,8 @@ class ClusterFleet:
     _found: list[NodeState] = field(default_factory=list)
     _looking: threading.Thread | None = None
     _silent: str | None = None
+    _asked: float | None = None
+    _heard: queue.SimpleQueue[list[Mapping[str, Any]] | RayError] = field(default_factory=queue.SimpleQueue)
     _news: bool = False
 
     def begin(self) -> None:
@@ -83,6 +94,10 @@ class ClusterFleet:
     def death(self) -> str | None:
         """A sentence where the cluster's head does not answer any more."""
         return self._silent
+
+    def lose(self, why: str) -> None:
+        """From any thread: the head is gone."""
+        self._silent = why
 
     def check_warehouse(self, warehouse: Path, run_id: str, proof: str) -> None:
         """Say of which nodes the rows will come through this controller, since they do not see the warehouse."""
@@ -126,12 +141,34 @@ class ClusterFleet:
         return any(state.measurable for state in self.states.values())
 
     def _living(self) -> frozenset[str] | None:
+        """The living nodes; None where the head does not answer now, for a thread of its own waits for it."""
+        if self._asked is None:
+            self._asked = time.monotonic()
+            threading.Thread(target=self._ask, daemon=True).start()
         try:
-            entries: list[Mapping[str, Any]] = ray.nodes()
-        except RayError as error:
-            self._silent = f"the cluster's head does not answer any more ({type(error).__name__})"
+            entries = self._heard.get(timeout=ANSWER_S)
+        except queue.Empty:
+            self._miss(time.monotonic() - self._asked)
+            return None
+        self._asked = None
+        self._said.discard(_MISSED)
+        if isinstance(entries, RayError):
+            self._silent = f"the cluster's head does not answer any more ({type(entries).__name__})"
             return None
         return frozenset(entry["NodeID"] for entry in entries if entry["Alive"] and node_of(entry) is not None)
+
+    def _ask(self) -> None:
+        try:
+            self._heard.put(ray.nodes())
+        except RayError as error:
+            self._heard.put(error)
+
+    def _miss(self, silent_s: float) -> None:
+        if silent_s > GONE_S:
+            self._silent = f"the cluster's head has not answered for {GONE_S:g} s: see whether it is up"
+        elif silent_s > SILENT_S and _MISSED not in self._said:
+            self._said.add(_MISSED)
+            self.say(f"{_MISSED}; the run waits for it, {GONE_S:g} s in all")
 
     def _look_at(self, node_ids: frozenset[str]) -> None:
         try:

@@ -25,7 +25,7 @@ from tests.fleet.cluster import bare_facts, free_ports
 from tests.fleet.test_submit import read_until
 from tests.small import write_matrix
 
-pytestmark = [pytest.mark.engine, pytest.mark.ray]
+pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.fleet]
 
 HEAD = "ray.head.default"
 HEAD_ID = "f" * 51 + "00000"

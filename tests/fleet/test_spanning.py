@@ -20,7 +20,7 @@ from tests.fleet.cluster import FakeFleet, FakeNode, fleet
 from tests.fleet.test_submit import end_of
 from tests.small import write_matrix
 
-pytestmark = [pytest.mark.engine, pytest.mark.ray]
+pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.fleet]
 
 LIMIT_S = 90.0
 STEP_S = 0.05

@@ -28,7 +28,7 @@ def test_a_seed_alone_decides_the_moments_and_every_kind_has_its_turn() -> None:
 def test_a_fleet_that_is_hurt_in_every_way_loses_nothing_and_leaves_nothing_behind(tmp_path: Path) -> None:
     if why := lacks():
         pytest.skip(f"several machines cannot be played here: {why}")
-    words = ["--seed", "1", "--kills", str(len(KINDS)), "--fleet", "short", "--hurry", "0.3"]
+    words = ["--seed", "1", "--moments", str(len(KINDS)), "--fleet", "short", "--hurry", "0.3"]
     log = tmp_path / "torture.log"
     with log.open("wb") as file:
         done = subprocess.run(

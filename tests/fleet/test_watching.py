@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
 
+import pytest
+
+from fleetbench.fleet import watching
 from fleetbench.fleet.nodes.state import NodeState
 from fleetbench.fleet.watching import ClusterFleet
 from fleetbench.plan.nodes import Node
@@ -43,3 +48,45 @@ def test_where_no_node_says_what_engines_there_are_nothing_is_planned_for() -> N
     assert fleet(seen("away", "sim-b200", stale=True)).planned().kinds == {}
     other = replace(seen("liar", "h100"), verdict="mismatched")
     assert fleet(other).planned().kinds == {}
+
+
+@pytest.fixture
+def silence(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """A head that answers once the event is set; Ray's own question waits for it as long."""
+    answers = threading.Event()
+
+    def nodes() -> list[dict[str, object]]:
+        answers.wait()
+        return []
+
+    monkeypatch.setattr("ray.nodes", nodes)
+    monkeypatch.setattr(watching, "LOOK_S", 0.0)
+    monkeypatch.setattr(watching, "ANSWER_S", 0.01)
+    yield answers
+    answers.set()
+
+
+def test_a_silent_head_is_told_of_once_and_given_up_before_ray_ends_the_process(
+    silence: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not silence.is_set()
+    said: list[str] = []
+    monkeypatch.setattr(watching, "SILENT_S", 0.0)
+    waiting = ClusterFleet(say=said.append)
+    assert waiting.look() is None
+    assert waiting.look() is None
+    assert (len(said), waiting.death()) == (1, None)
+    monkeypatch.setattr(watching, "GONE_S", 0.0)
+    waiting.look()
+    assert "see whether it is up" in (waiting.death() or "")
+
+
+def test_a_head_that_answers_late_is_no_dead_one(silence: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = ClusterFleet(say=lambda _: None)
+    waiting.look()
+    silence.set()
+    monkeypatch.setattr(watching, "ANSWER_S", 10.0)
+    waiting.look()
+    monkeypatch.setattr(watching, "GONE_S", 0.0)
+    waiting.look()
+    assert waiting.death() is None

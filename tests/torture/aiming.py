@@ -31,11 +31,13 @@ class Seen:
     writer: int | None = None
 
 
-def wait_for(aim: str, scene: Scene, drivers: Drivers, wanted: Callable[[Process], bool]) -> Seen | None:
-    """Until it happens, and a process that is wanted is there; None where not within AIM_S, or the run ended."""
+def wait_for(
+    aim: str, scene: Scene, drivers: Drivers, wanted: Callable[[Process], bool], patience_s: float = AIM_S
+) -> Seen | None:
+    """Until it happens, and a process that is wanted is there; None where not in that time, or the run ended."""
     if aim in ("commit", "telling"):
         return _writing(scene, drivers, by_controller=aim == "telling")
-    until = time.monotonic() + AIM_S
+    until = time.monotonic() + patience_s
     while time.monotonic() < until and not drivers.ended.is_set():
         processes = look()
         if not any(map(wanted, processes)):

@@ -34,6 +34,8 @@ class Blows:
     undone: dict[str, tuple[threading.Timer, Callable[[], None]]] = field(default_factory=dict)
     full_s: list[tuple[float, float]] = field(default_factory=list)
     """When the warehouse's disk was full, on the monotonic clock."""
+    headless: bool = False
+    """Whether the head was killed."""
 
     def strike(self, moment: Moment) -> str | None:
         """What was done, in words; None where there was nothing to do it to."""
@@ -69,6 +71,7 @@ class Blows:
         if moment.kind == "raylet":
             targets = [one for one in targets if self._machine_of(one) is not self.scene.head]
         target = _pick(targets, moment.pick)
+        self.headless |= moment.kind == "head"
         number = signal.SIGSTOP if moment.kind == "freeze" else signal.SIGKILL
         if target is None or not target.kill(number):
             return None
@@ -145,6 +148,7 @@ _PROCESSES: dict[str, Callable[[Process], bool]] = {
     "controller": lambda one: "fleetbench submit" in one.title,
     "actor": lambda one: one.is_actor,
     "raylet": lambda one: one.is_raylet,
+    "head": lambda one: one.is_head,
     "engine": lambda one: one.is_engine,
     "guard": lambda one: one.guards is not None,
     "loader": lambda one: one.is_loader,

@@ -49,6 +49,8 @@ def _rows(scene: Scene, ledger: Ledger, run: str) -> Iterator[str]:
 
         (found,) = ask(f"SELECT run_id, trials FROM runs WHERE run = '{run}'") or [(None, 0)]  # noqa: S608 - our own
         run_id, planned = str(found[0]), found[1]
+        if not planned:
+            yield "the run has no planned trials"
         yield from (f"quarantined: {row}" for row in ask("SELECT * FROM quarantined"))
         twice = ask("SELECT run_id, trial_id, count(*) FROM trials GROUP BY ALL HAVING count(*) > 1")
         yield from (f"trial {row} is counted twice" for row in twice)
@@ -60,9 +62,8 @@ def _rows(scene: Scene, ledger: Ledger, run: str) -> Iterator[str]:
             yield f"of {planned} planned trials {len(trials)} have a row"
         lost = {one for one in ledger.good(run_id) if trials.get(one) != "ok"}
         yield from (f"trial {one} was committed as ok, and counts as {trials.get(one)}" for one in sorted(lost))
-        (missing,) = ask(f"SELECT cells_missing FROM coverage WHERE run_id = '{run_id}'")  # noqa: S608
-        if missing[0]:
-            yield f"{missing[0]} cells have no outcome that says something of them"
+        for (missing,) in ask(f"SELECT cells_missing FROM coverage WHERE run_id = '{run_id}' AND cells_missing > 0"):  # noqa: S608
+            yield f"{missing} cells have no outcome that says something of them"
         for table in MEASURED:
             (stray,) = ask(
                 f"SELECT count(*) FROM {table} ANTI JOIN attempts USING (run_id, trial_id, attempt)"  # noqa: S608

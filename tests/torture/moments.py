@@ -9,7 +9,10 @@ from dataclasses import dataclass
 KINDS = (
     "controller", "actor", "raylet", "engine", "guard", "loader", "network", "disk-warehouse", "disk-node", "freeze",
 )  # fmt: skip
+MORE_KINDS = ("head",)
+"""By --only alone: Ray's head forgets its cluster, and all nodes have to come back."""
 AIMS = {
+    "head": ("now", "trial"),
     "controller": ("now", "trial", "commit", "start", "telling"),
     "actor": ("now", "trial", "commit", "start"),
     "raylet": ("now", "trial", "start"),

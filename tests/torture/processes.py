@@ -31,6 +31,10 @@ class Process:
         return self.title.split(" ")[0].endswith("/raylet")
 
     @property
+    def is_head(self) -> bool:
+        return self.title.split(" ")[0].endswith("/gcs_server")
+
+    @property
     def is_loader(self) -> bool:
         return self.lease is not None and LOADER.decode() in self.title
 

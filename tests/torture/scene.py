@@ -57,6 +57,11 @@ class Said:
     began: float = field(default_factory=time.monotonic)
 
     @property
+    def ended(self) -> bool:
+        """Whether it was a submission that came to its end, and told of it."""
+        return self.code == 2 or (self.code in (0, 1) and bool(self.out.read_bytes()))
+
+    @property
     def last(self) -> str:
         lines = self.err.read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else ""
@@ -233,7 +238,7 @@ class Drivers:
             self.all.append(said)
             said.code = process.wait()
             self.current = None
-            if said.code in (0, 1, 2):
+            if said.ended:
                 break
             self.abandoned.wait(chance.uniform(*AGAIN_S))
         self.ended.set()

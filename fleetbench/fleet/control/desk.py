@@ -146,8 +146,12 @@ def desk(run_id: str) -> Iterator[Desk]:
     opened = _open(run_id)
     try:
         yield opened
-    finally:
+    except UnusableEnvironmentError:  # of a Ray that is gone; else the desk goes with this process
+        raise
+    except BaseException:
         _close(opened.actor)
+        raise
+    _close(opened.actor)
 
 
 def _close(actor: Any) -> None:

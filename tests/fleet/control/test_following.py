@@ -14,6 +14,7 @@ from tests.small import write_matrix
 
 @pytest.mark.engine
 @pytest.mark.ray
+@pytest.mark.fleet
 def test_a_second_submit_joins_the_run_and_both_end_as_it_is_cancelled(tmp_path: Path, artifact_cache: Path) -> None:
     write_matrix(tmp_path, models="[{name: tiny, measure: [speed]}]", recipes="[f16]", quality=None, repeats="500")
     environment = {**os.environ, "FLEETBENCH_CACHE": str(artifact_cache), "COLUMNS": "80"}

@@ -51,6 +51,7 @@ def outside(cluster: FakeFleet, *words: str, folder: Path) -> Said:
 
 
 @pytest.mark.ray
+@pytest.mark.fleet
 @pytest.mark.engine
 def test_a_matrix_is_run_from_elsewhere_and_again_without_measuring_anew(cluster: FakeFleet, tmp_path: Path) -> None:
     write_matrix(tmp_path, hardware="sim-h100", models=SPEED, recipes="[f16]", quality=None)
@@ -72,6 +73,7 @@ def test_a_matrix_is_run_from_elsewhere_and_again_without_measuring_anew(cluster
 
 
 @pytest.mark.ray
+@pytest.mark.fleet
 @pytest.mark.engine
 def test_a_detached_run_is_joined_listed_cancelled_and_gone_on_with(cluster: FakeFleet, tmp_path: Path) -> None:
     write_matrix(tmp_path, hardware="sim-h100", models=SPEED, recipes="[f16]", quality=None, repeats="500")
@@ -98,6 +100,7 @@ def test_a_detached_run_is_joined_listed_cancelled_and_gone_on_with(cluster: Fak
 
 
 @pytest.mark.ray
+@pytest.mark.fleet
 def test_a_mistake_that_only_the_head_sees_is_said_here(cluster: FakeFleet, tmp_path: Path) -> None:
     write_matrix(tmp_path, hardware="sim-h100", models="[{name: ours, path: /models/nowhere}]")
     said = outside(cluster, "submit", "small.yaml", "--warehouse", str(tmp_path / "there"), folder=tmp_path)

@@ -1,0 +1,64 @@
+"""Notices at once that the process of a cluster's head is gone.
+
+Ray itself ends a driver whose head was killed or started anew: by a stack trace, whatever the driver is doing.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from fleetbench.fleet.nodes.head import split_address
+
+KNOCK_S = 5.0
+"""How long a connection is held before the next one, and how long an answer may take."""
+GRACE_S = 5.0
+"""For a driver to end by itself once the head is gone: a new head that comes up is its end."""
+
+
+@contextmanager
+def watched_head(address: str, tell: Callable[[str], None], give_up: Callable[[str], None]) -> Iterator[None]:
+    """Watch the head at HOST:PORT by a thread of its own.
+
+    A head that is silent is no concern here: it may come back, as one that is gone does not.
+
+    Args:
+        address: of the head.
+        tell: hears a sentence once it is gone.
+        give_up: hears it again where the driver has not ended meanwhile, and ends the process.
+    """
+    ended = threading.Event()
+    gone = threading.Event()
+
+    def watch() -> None:
+        while not ended.is_set():
+            if _refused(address):
+                sentence = f"the cluster's head at {address} is gone"
+                gone.set()
+                tell(sentence)
+                time.sleep(GRACE_S)
+                give_up(sentence)
+                return
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        if not gone.is_set():
+            ended.set()
+
+
+def _refused(address: str) -> bool:
+    """Hold a connection for a while, which breaks with the head's process; True where it takes none."""
+    try:
+        with socket.create_connection(split_address(address), timeout=KNOCK_S) as held:
+            select.select([held], [], [], KNOCK_S)
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        time.sleep(1.0)
+    return False
