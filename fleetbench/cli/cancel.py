@@ -67,8 +67,11 @@ def _stopped(source: Source) -> Sighting:
 
 
 def _said(seen: Sighting) -> str:
+    from fleetbench.fleet.progress import UNSETTLED
+
     status = seen.status
-    kept = f": {sum(status.outcomes.values())} of {status.trials} trials are kept" if status else ""
+    done = status and sum(count for outcome, count in status.outcomes.items() if outcome not in UNSETTLED)
+    kept = f": {done} of {status.trials} trials are kept" if status else ""
     match seen.condition:
         case "ended":
             return f"run {seen.run_id} had ended by then{kept}"

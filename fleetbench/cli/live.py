@@ -166,12 +166,13 @@ class RunView:
         launch = active.launch
         taken = time.monotonic() - active.began
         ok = isinstance(event, LaunchEnded) and event.outcome is Outcome.OK
-        mark = "[green]✓[/]" if ok else "[red]✗[/]"
+        bad = sum(trial.trial_id in self.wrong for trial in launch.trials)
+        mark = "[red]✗[/]" if not ok else "[yellow]![/]" if bad else "[green]✓[/]"
         place = f"{active.order}/{max(self.order, len(self.launches))}"
         speed = f"  last {self.tok_s:,.0f} tok/s" if ok and self.tok_s and _measures_speed(launch) else ""
         where = f"  {escape(active.node)}" if active.node else ""
         self.say(
-            f"{mark} [dim]{place:>5}[/]  {escape(launch.label):<28}{len(launch.trials):>3} trials {taken:6.1f} s"
+            f"{mark} [dim]{place:>5}[/]  {escape(self._label(launch)):<28}{len(launch.trials):>3} trials {taken:6.1f} s"
             f"{where or speed}"
         )
         if not ok:
@@ -199,7 +200,14 @@ class RunView:
         waits = len(self.nodes) > 1 and one.node is None
         what = describe(one.trial, model=False) if one.trial else "waiting for GPUs" if waits else "starting the engine"
         place = f"launch {one.order}/{max(self.order, len(self.launches))}"
-        return Text.assemble(f"{place}  ", (one.launch.label, "bold"), f"  {f'{one.node}: ' if one.node else ''}{what}")
+        return Text.assemble(
+            f"{place}  ", (self._label(one.launch), "bold"), f"  {f'{one.node}: ' if one.node else ''}{what}"
+        )
+
+    def _label(self, launch: EngineLaunch) -> str:
+        """With its hardware, where the run has several kinds."""
+        several = len({one.hardware for one in self.launches.values()}) > 1
+        return f"{launch.label} {launch.hardware}" if several else launch.label
 
     def _cells(self) -> Text:
         running = len({one.trial.cell.cell_id for one in self.active.values() if one.trial})

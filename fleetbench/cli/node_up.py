@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ def up(
     block: bool,
     dry_run: bool,
 ) -> None:
-    r"""Join this machine to a fleet, tagged by what it has.
+    """Join this machine to a fleet, tagged by what it has.
 
     Finds its GPUs, checks them and its engines, and starts Ray as a node. Its processes know the cluster by a token,
     a private file that `--head` makes: copy it to every machine.
@@ -54,7 +55,7 @@ def up(
     fleetbench node up --head                       # on one machine
     fleetbench node up --address HEAD:6379          # on each of the others
     fleetbench node up --address HEAD:6379 --simulate h100:8
-    """
+    """  # noqa: D301 - click takes the character itself
     _check(head=head, address=address, port=port, dashboard_host=dashboard_host)
     from fleetbench.fleet.nodes.head import PORT, split_address
     from fleetbench.fleet.nodes.up import Wanted, bring_up, would_run
@@ -188,8 +189,10 @@ def _next(up: Up) -> Iterator[tuple[str, str]]:
 def _from_anywhere(up: Up) -> str:
     """How to submit from a machine that is no node."""
     found = up.head.dashboard
+    if found is None and find_spec("aiohttp") is None:
+        return "from other machines too, once it takes jobs: pip install '.[cluster]' here, in a checkout"
     if found is None:
-        return "from other machines too, once it takes jobs: pip install 'fleetbench[cluster]'"
+        return "its dashboard did not start (was its port taken?): it takes no jobs; node down and node up try again"
     if found.startswith(("127.", "localhost")):
         port = found.rpartition(":")[2]
         return f"from elsewhere: ssh -L {port}:{found} {up.joining.facts.host}, then --address http://{found}"

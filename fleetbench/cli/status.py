@@ -49,8 +49,10 @@ def _list(place: Place, form: str) -> None:
     driven = sum(seen.driven for seen in runs)
     shown = runs if form in ("json", "csv") else runs[: driven + ENDED_SHOWN]
     if not shown:
-        where = f"on the cluster at {place.address}" if place.address else f"in {place.warehouse}"
-        note(f"no run is being measured {where}, and none has been since it keeps a record")
+        if place.warehouse is None:
+            note(f"no run is being measured at {place.address}; those that ended are in their --warehouse DIR")
+        else:
+            note(f"no run is being measured in {place.warehouse}, and none has left word there")
     if shown or form != "table":
         width = PAGE if form == "table" else None
         show(rows(shown) if form in ("json", "csv") else brief(shown, time.time(), width=width), form)

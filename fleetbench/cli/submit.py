@@ -76,6 +76,8 @@ def submit(form: str, **asked: Any) -> int:
         raise click.UsageError(
             "--detach needs --address http://HEAD:8265: there the controller is a job of the cluster"
         )
+    if wish.wait_s is not None and wish.address is None:
+        raise click.UsageError("--wait-for-nodes needs --address: this machine is the only node of a run without it")
     if by_http:
         return _send(wish, form)
     from fleetbench.fleet.control.sole import BeingDrivenError
@@ -150,11 +152,13 @@ def _drive(wish: _Wish, form: str) -> int:
     Raises:
         BeingDrivenError: another one does.
     """
+    from fleetbench.fleet.progress import UNSETTLED
+
     stop = Stop()
     with ExitStack() as stack:
         submission, cells, ended = (_here if wish.address is None else _on_cluster)(wish, stop, stack)
     if ended.interrupted:
-        kept = len(ended.outcomes)
+        kept = sum(outcome not in UNSETTLED for outcome in ended.outcomes.values())
         # A job's matrix is a file that is gone with it: who sent it says how to go on.
         again = shlex.join(["fleetbench", "submit", str(wish.matrix), *_options(wish)])
         how = "" if wish.address == "auto" else f" Go on with\n  {again}"

@@ -69,7 +69,7 @@ class Torture:
 
     def _is_enough(self) -> bool:
         tried = sum(self.missed.values()) + sum(self.struck.values())
-        return sum(self.struck.values()) >= self.options.kills or tried >= self.options.moments
+        return bool(sum(self.struck.values()) >= self.options.kills or tried >= self.options.moments)
 
     def _phase(self, run: str) -> None:
         """One run of the matrix: hurt until it ends or enough was done, then left in peace, and looked at."""
