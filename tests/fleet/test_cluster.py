@@ -119,6 +119,7 @@ def test_a_killed_driver_leaves_nothing_on_the_nodes_and_the_same_command_goes_o
     assert [row for row in after if row in kept] == kept
 
 
+@pytest.mark.fleet
 def test_two_runs_share_the_cluster_and_one_is_cancelled_alone(shell: Shell) -> None:
     matrix = str(write_matrix(shell.folder, **SPEED, hardware="sim-mi300x", recipes="[f16, q8_0, q2_k]", repeats="4"))
     one, other = shell.start("submit", matrix, "--run", "one"), shell.start("submit", matrix, "--run", "other")

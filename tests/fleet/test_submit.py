@@ -185,7 +185,8 @@ def test_a_trial_faster_than_the_hardware_allows_is_invalid(shell: Shell) -> Non
     own.parent.mkdir(parents=True)
     own.write_text("bandwidth_bytes_s: {value: 1.0e+6, source: this test, date: 2026-11-24}\n")
     shell.environment["FLEETBENCH_CATALOG"] = str(own.parent.parent)
-    matrix = write_matrix(shell.folder, models=SPEED, quality=None, recipes="[f16]")
+    load = "{batch: [1, 2], context: 16, output: 64, requests: 2, warmup: 1}"  # a few tokens may come in one read
+    matrix = write_matrix(shell.folder, models=SPEED, quality=None, recipes="[f16]", load=load)
     code, _, err = shell.run("submit", str(matrix), "--only", "batch = 1")
     assert code == 1, err
     sql = "SELECT outcome, verdict, reason, ttft_p50_ms, ttft_floor_ms, itl_mean_ms, itl_floor_ms FROM trials"

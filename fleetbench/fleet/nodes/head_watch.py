@@ -16,6 +16,7 @@ from fleetbench.fleet.nodes.head import split_address
 
 KNOCK_S = 5.0
 """How long a connection is held before the next one, and how long an answer may take."""
+THREAD = "head-watch"
 GRACE_S = 5.0
 """For a driver to end by itself once the head is gone: a new head that comes up is its end."""
 
@@ -36,7 +37,7 @@ def watched_head(address: str, tell: Callable[[str], None], give_up: Callable[[s
 
     def watch() -> None:
         while not ended.is_set():
-            if _refused(address):
+            if _refused(address) and not ended.is_set():
                 sentence = f"the cluster's head at {address} is gone"
                 gone.set()
                 tell(sentence)
@@ -44,7 +45,7 @@ def watched_head(address: str, tell: Callable[[str], None], give_up: Callable[[s
                 give_up(sentence)
                 return
 
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=watch, name=THREAD, daemon=True).start()
     try:
         yield
     finally:

@@ -21,7 +21,12 @@ from tests.small import job_of, planned
 def test_a_launch_without_a_warehouse_hands_over_all_that_it_would_have_committed(
     tmp_path: Path, artifact_cache: Path
 ) -> None:
-    plan = planned(tmp_path, quality=None, load="{batch: 1, context: 16, output: 8, requests: 2}")
+    plan = planned(
+        tmp_path,
+        models="[{name: tiny, measure: [speed]}]",
+        quality=None,
+        load="{batch: 1, context: 16, output: 8, requests: 2}",
+    )
     warehouse = Warehouse(tmp_path / "warehouse")
     warehouse.create()
     job = job_of(plan, plan.plan.launches[0], warehouse=warehouse.root, cache=artifact_cache)
