@@ -225,7 +225,8 @@ def _chunk_gap_ms(client: Client, gap_ms: float) -> float:
 
 
 def _relief(client: Client) -> str:
-    return f"give it more cores (--processes {2 * max(client.processes, 1)}) or fewer streams"
+    more = 2 * max(client.processes, 1)
+    return f"give it more cores (`bench`: --processes {more}) or fewer streams (a matrix: a lower batch)"
 
 
 def _off_schedule(client: Client) -> Iterator[Reason]:

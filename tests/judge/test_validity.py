@@ -155,7 +155,7 @@ def test_a_sentence_says_what_to_do() -> None:
     verdict = judge(GOOD, replace(BY_ITSELF, read_lag_p99_us=8_100))
     assert verdict.reason == (
         "the client read 8.1 ms late (p99) where chunks come every 10 ms: "
-        "give it more cores (--processes 2) or fewer streams"
+        "give it more cores (`bench`: --processes 2) or fewer streams (a matrix: a lower batch)"
     )
 
 

@@ -5,7 +5,6 @@ Ray itself ends a driver whose head was killed or started anew: by a stack trace
 
 from __future__ import annotations
 
-import select
 import socket
 import threading
 import time
@@ -17,6 +16,8 @@ from fleetbench.fleet.nodes.head import split_address
 KNOCK_S = 5.0
 """How long a connection is held before the next one, and how long an answer may take."""
 THREAD = "head-watch"
+PAUSE_S = 0.5
+"""Between two connections, whatever ended the first."""
 GRACE_S = 5.0
 """For a driver to end by itself once the head is gone: a new head that comes up is its end."""
 
@@ -54,12 +55,21 @@ def watched_head(address: str, tell: Callable[[str], None], give_up: Callable[[s
 
 
 def _refused(address: str) -> bool:
-    """Hold a connection for a while, which breaks with the head's process; True where it takes none."""
+    """Hold a connection for a while, which breaks with the head's process; True where it takes none.
+
+    What the head says is read and left: it greets whoever connects, and a connection with a greeting would be looked
+    at again at once, without end.
+    """
+    until = time.monotonic() + KNOCK_S
     try:
         with socket.create_connection(split_address(address), timeout=KNOCK_S) as held:
-            select.select([held], [], [], KNOCK_S)
+            while (left_s := until - time.monotonic()) > 0:
+                held.settimeout(left_s)
+                if not held.recv(4096):
+                    break
     except ConnectionRefusedError:
         return True
-    except OSError:
-        time.sleep(1.0)
+    except OSError:  # its time is over, or it broke
+        pass
+    time.sleep(PAUSE_S)
     return False

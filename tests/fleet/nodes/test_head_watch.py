@@ -33,6 +33,17 @@ def test_a_head_that_dies_is_told_of_and_then_given_up_and_one_that_parts_is_not
         assert said.get(timeout=30) == ("given up", sentence)
 
 
+def test_a_head_that_greets_whoever_connects_is_not_connected_to_again_and_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        with head_watch.watched_head(f"127.0.0.1:{head.getsockname()[1]}", print, print):
+            held, _ = head.accept()
+            held.sendall(b"a greeting")
+            head.settimeout(1.0)
+            with pytest.raises(TimeoutError):
+                head.accept()
+        held.close()
+
+
 def test_a_driver_that_ended_hears_of_no_head_any_more() -> None:
     said: queue.Queue[str] = queue.Queue()
     with socket.create_server(("127.0.0.1", 0)) as head:
