@@ -17,13 +17,13 @@ check: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# On two cores at once: first what is small, test by test; then engines and clusters, file by file. Fleets that take all of a
-# machine run last, and alone.
+# On two cores at once: first what is small, test by test; then engines and clusters, file by file, the longest first. Fleets
+# that take all of a machine run last, and alone.
 APART := artifact benching catalog cli infra judge matrices matrix plan report store warehouse
 ALONE := tests/fleet/test_cluster.py tests/fleet/test_torture.py
 pytest: .venv/installed-dev
 	$(BIN)/python -m pytest --numprocesses 2 $(APART:%=tests/%)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(APART:%=--ignore tests/%) $(ALONE:%=--ignore %)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(APART:%=--ignore tests/%) $(ALONE:%=--ignore %)
 	$(BIN)/python -m pytest $(ALONE)
 
 test-slow: .venv/installed-train

@@ -19,6 +19,7 @@ hypothesis.settings.load_profile("fleetbench")
 ALLOW_SKIPS = "FLEETBENCH_ALLOW_SKIPS"
 """Set to 0 where every tool is installed, so that a test that skips there is a failure."""
 _skipped: list[str] = []
+LONGEST = ("test_submit.py", "test_faults.py")
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -30,6 +31,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if _skipped and os.environ.get(ALLOW_SKIPS) == "0":
         print(f"\n{len(_skipped)} skipped, where {ALLOW_SKIPS}=0 allows none: {', '.join(_skipped)}")  # noqa: T201
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes minutes goes first: begun last, it alone would run while the other cores have nothing left."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture(scope="session", autouse=True)

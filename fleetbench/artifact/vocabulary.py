@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import gguf
@@ -44,10 +45,11 @@ class Vocabulary:
         return tuple(i for i, kind in enumerate(self.types) if kind == _CONTROL)
 
 
-def byte_alphabet() -> dict[int, str]:
+@cache
+def byte_alphabet() -> Mapping[int, str]:
     """The printable character that stands for each byte in byte-level BPE: itself, or one from U+0100 on."""
     itself = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    rest = [b for b in range(256) if b not in set(itself)]
+    rest = sorted(set(range(256)) - set(itself))
     return {b: chr(b) for b in itself} | {b: chr(0x100 + n) for n, b in enumerate(rest)}
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fleetbench.cli.main import COMMANDS
+from tests.cli.inside import inside
 from tests.cli.shell import fleetbench
 from tests.small import write_matrix
 
@@ -19,7 +20,7 @@ HEAVY = ("ray", "duckdb", "pyarrow", "numpy", "pydantic", "rich", "yaml")
 
 @pytest.mark.parametrize("command", [[], *[[name] for name in COMMANDS], ["matrix", "schema"], ["matrix", "check"]])
 def test_every_command_has_help_within_80_columns(command: list[str], tmp_path: Path) -> None:
-    said = fleetbench(*command, "--help", folder=tmp_path)
+    said = inside(*command, "--help", folder=tmp_path)
     assert said.code == 0
     assert said.out.startswith("Usage: ")
     assert max(len(line) for line in said.out.splitlines()) <= 80
@@ -43,7 +44,7 @@ def test_a_mistyped_command_is_named_with_the_nearest(tmp_path: Path) -> None:
 
 
 def test_a_mistyped_option_is_named(tmp_path: Path) -> None:
-    said = fleetbench("submit", "m.yaml", "--runn", "x", folder=tmp_path)
+    said = inside("submit", "m.yaml", "--runn", "x", folder=tmp_path)
     assert said.code == 2
     assert "--run" in said.err
 
@@ -85,7 +86,7 @@ def test_a_broken_matrix_says_every_mistake_with_its_line_and_starts_nothing(com
 )
 def test_wrong_input_is_said_in_a_sentence(arguments: list[str], said_so: str, tmp_path: Path) -> None:
     write_matrix(tmp_path)
-    said = fleetbench(*arguments, folder=tmp_path)
+    said = inside(*arguments, folder=tmp_path)
     assert said.code == 2
     assert said_so in said.err
     assert "Traceback" not in said.err
@@ -98,7 +99,7 @@ def test_a_broken_model_folder_is_a_mistake_with_its_line(tmp_path: Path) -> Non
     models = "[tiny, {name: ours, path: ours}, {name: etc, path: /etc}, /proc]"
     path = write_matrix(tmp_path, models=models)
     for command in ("plan", "submit"):
-        said = fleetbench(command, path.name, folder=tmp_path)
+        said = inside(command, path.name, folder=tmp_path)
         assert said.code == 2
         assert "small.yaml:3: models[1].path: ours/config.json: not a regular file" in said.err
         assert "small.yaml:3: models[2].path: /etc/config.json: No such file" in said.err
@@ -110,19 +111,19 @@ def test_a_broken_model_folder_is_a_mistake_with_its_line(tmp_path: Path) -> Non
 def test_a_cache_that_cannot_be_used_is_said_before_anything_starts(cache: str, tmp_path: Path) -> None:
     path = write_matrix(tmp_path)
     (tmp_path / "loop").symlink_to("loop")
-    said = fleetbench("submit", str(path), folder=tmp_path, FLEETBENCH_CACHE=cache)
+    said = inside("submit", str(path), folder=tmp_path, FLEETBENCH_CACHE=cache)
     assert said.code == 4
     assert "set FLEETBENCH_CACHE" in said.err
     assert not (tmp_path / "warehouse").exists()
-    said = fleetbench("doctor", folder=tmp_path, FLEETBENCH_CACHE=cache)
+    said = inside("doctor", folder=tmp_path, FLEETBENCH_CACHE=cache)
     assert said.code == 4
     assert f"{cache} cannot be written" in said.out
 
 
 def test_help_says_the_default_warehouse_plainly_and_cuts_no_sentence(tmp_path: Path) -> None:
-    said = fleetbench("submit", "--help", folder=tmp_path)
+    said = inside("submit", "--help", folder=tmp_path)
     assert "[default: ./fleetbench-data]" in " ".join(said.out.split())
-    assert "..." not in fleetbench("matrix", "--help", folder=tmp_path).out.replace("COMMAND [ARGS]...", "")
+    assert "..." not in inside("matrix", "--help", folder=tmp_path).out.replace("COMMAND [ARGS]...", "")
 
 
 def test_a_warehouse_that_cannot_be_written_is_an_unusable_environment(tmp_path: Path) -> None:
@@ -130,7 +131,7 @@ def test_a_warehouse_that_cannot_be_written_is_an_unusable_environment(tmp_path:
     said = fleetbench("submit", str(path), "--warehouse", "/proc/warehouse", folder=tmp_path)
     assert said.code == 4
     assert "cannot be used" in said.err
-    said = fleetbench("doctor", "--warehouse", "/proc/warehouse", folder=tmp_path)
+    said = inside("doctor", "--warehouse", "/proc/warehouse", folder=tmp_path)
     assert said.code == 4
     assert "cannot be written" in said.out
 

@@ -51,7 +51,7 @@ def test_a_closed_stderr_changes_nothing(where: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["matrix schema", PLAN, f"{PLAN} --format json", "sql 'SELECT * FROM range(99999)'"]
+    "command", ["matrix schema", PLAN, f"{PLAN} --format json", "sql \"SELECT repeat('x', 70) FROM range(1999)\""]
 )
 def test_a_reader_that_leaves_is_no_error(command: str, tmp_path: Path) -> None:
     (tmp_path / "warehouse").mkdir()

@@ -28,7 +28,7 @@ FAKE_DOCKER = Path(__file__).with_name("fake_docker.py")
 def serving(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[int]:
     """The port of a server in this process, until the block ends."""
     with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
             yield server.server_port

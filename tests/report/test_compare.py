@@ -5,10 +5,11 @@ import io
 import itertools
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from rich.console import Console
 
@@ -33,7 +34,7 @@ NO_LOAD: dict[str, Any] = dict.fromkeys(("batch", "context_tok", "output_tok"))
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of three recipes, made once: a test gets a copy."""
+    """A run of three recipes, made once: a test that adds to it gets a copy."""
     lab = Lab(Warehouse(tmp_path_factory.mktemp("built")))
     lab.run(cells=9, trials=16, matrix_json=MATRIX)
     for place, recipe in enumerate(RECIPES):
@@ -54,6 +55,24 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return lab.warehouse.root
 
 
+@pytest.fixture(scope="module")
+def connection(built: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """For tests that only ask."""
+    with connect(built) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def whole(connection: duckdb.DuckDBPyConnection) -> list[Panel]:
+    return compare(connection, ["run1"])
+
+
+@pytest.fixture(scope="module")
+def shown(connection: duckdb.DuckDBPyConnection) -> str:
+    """The whole comparison as a terminal of 80 columns shows it."""
+    return show(connection)
+
+
 @pytest.fixture
 def lab(built: Path, tmp_path: Path) -> Lab:
     shutil.copytree(built, tmp_path / "data")
@@ -62,54 +81,55 @@ def lab(built: Path, tmp_path: Path) -> Lab:
 
 @pytest.fixture
 def said(lab: Lab) -> Callable[..., str]:
-    def say(*runs: str, where: str | None = None) -> str:
-        connection = connect(lab.warehouse.root)
-        sink = io.StringIO()
-        found = compare(connection, resolve(connection, runs), where)
-        render_panels(found, "table", Console(file=sink, width=80, color_system=None))
-        return sink.getvalue()
+    return lambda *runs, where=None: show(connect(lab.warehouse.root), *runs, where=where)
 
-    return say
+
+def show(connection: duckdb.DuckDBPyConnection, *runs: str, where: str | None = None) -> str:
+    sink = io.StringIO()
+    found = compare(connection, resolve(connection, runs), where)
+    render_panels(found, "table", Console(file=sink, width=80, color_system=None))
+    return sink.getvalue()
+
+
+def titled(found: Sequence[Panel]) -> dict[str, Panel]:
+    return {panel.title.partition(":")[0]: panel for panel in found}
 
 
 def panels(lab: Lab, where: str | None = None) -> dict[str, Panel]:
-    found = compare(connect(lab.warehouse.root), ["run1"], where)
-    return {panel.title.partition(":")[0]: panel for panel in found}
+    return titled(compare(connect(lab.warehouse.root), ["run1"], where))
 
 
 def column(result: Result, name: str) -> list[object]:
     return [row[result.columns.index(name)] for row in result.rows]
 
 
-def test_the_whole_comparison_fits_eighty_columns(said: Callable[..., str]) -> None:
-    assert max(len(line) for line in said().splitlines()) <= 80
+def test_the_whole_comparison_fits_eighty_columns(shown: str) -> None:
+    assert max(len(line) for line in shown.splitlines()) <= 80
 
 
-def test_random_weights_are_said_in_every_speed_table_and_give_no_quality(lab: Lab) -> None:
-    found = compare(connect(lab.warehouse.root), ["run1"])
-    for panel in found:
+def test_random_weights_are_said_in_every_speed_table_and_give_no_quality(whole: list[Panel]) -> None:
+    for panel in whole:
         if "ladder-75m" in panel.title:
             assert "ladder-75m (random weights)" in panel.title
         if "Quality" in panel.title or "Accuracy" in panel.title:
             assert "ladder" not in panel.title
 
 
-def test_recipes_stand_as_in_the_matrix_after_the_reference_and_batches_as_numbers(lab: Lab) -> None:
-    panel = panels(lab)["Speed"]
+def test_recipes_stand_as_in_the_matrix_after_the_reference_and_batches_as_numbers(whole: list[Panel]) -> None:
+    panel = titled(whole)["Speed"]
     names = panel.result.columns
     order = [(row[names.index("recipe")], row[names.index("batch")]) for row in panel.result.rows]
     assert order == [(recipe, batch) for recipe in ("f16", "q2_k", "q8_0") for batch in (4, 16)]
 
 
-def test_no_title_is_broken_and_no_speed_table_split(said: Callable[..., str]) -> None:
-    text = said()
+def test_no_title_is_broken_and_no_speed_table_split(shown: str) -> None:
     for start, last in (
         ("Speed: ", "J/tok"),
         ("TTFT, ms: ", "tok/s"),
         ("ITL, ms: ", "tok/s"),
         ("At a glance: ", "items"),
     ):
-        title, header = text[text.index(start) :].splitlines()[:2]
+        title, header = shown[shown.index(start) :].splitlines()[:2]
         assert title.endswith("llamacpp 2026.10, local")
         assert (header.split()[0], header.split()[-1]) == ("recipe", last)
 
@@ -125,20 +145,19 @@ def test_latencies_have_n_and_the_spread_of_the_trials_means(lab: Lab) -> None:
         assert "spread %" in found[name].visible.headers
 
 
-def test_missing_energy_is_an_em_dash_and_says_why(said: Callable[..., str]) -> None:
-    text = said()
-    assert "J/tok is missing: power unavailable." in text
-    assert "—" in text
+def test_missing_energy_is_an_em_dash_and_says_why(shown: str) -> None:
+    assert "J/tok is missing: power unavailable." in shown
+    assert "—" in shown
 
 
-def test_drift_and_coverage_are_one_line_each(lab: Lab) -> None:
-    found = panels(lab)
+def test_drift_and_coverage_are_one_line_each(whole: list[Panel]) -> None:
+    found = titled(whole)
     assert found["Drift"].line == (
-        "Drift: f16 on ladder-75m once more at the end: 0.95 to 0.95 of its first tok/s (cells: 1)"
+        "Drift: f16 on ladder-75m, local, once more at the end: 0.95 to 0.95 of its first tok/s (cells: 1)"
     )
     assert not found["Drift"].alarm
     assert column(found["Drift"].result, "drifted") == [False]
-    assert found["Coverage"].line == "Coverage: quickstart/default (run1): 9 of 9 cells ok, 16 of 16 trials"
+    assert found["Coverage"].line == "Coverage: quickstart/default (run1): 9 of 9 cells ok, 16 of 16 trials ok"
 
 
 @pytest.mark.parametrize("where", [None, "recipe = 'q2_k' AND kind = 'speed'"])
@@ -149,7 +168,7 @@ def test_a_machine_that_changed_its_speed_is_a_warning_whatever_is_chosen(
     drift = panels(lab, where)["Drift"]
     assert drift.line == (
         "WARNING: the machine's own speed changed by 23 % during the run: its speeds should not be compared. "
-        "Drift: f16 on ladder-75m once more at the end: 0.77 to 0.95 of its first tok/s (cells: 2)"
+        "Drift: f16 on ladder-75m, local, once more at the end: 0.77 to 0.95 of its first tok/s (cells: 2)"
     )
     assert drift.alarm
     assert column(drift.result, "drifted") == [True]
@@ -167,13 +186,20 @@ def test_of_several_runs_the_warning_names_the_one_that_drifted(lab: Lab) -> Non
     assert column(drift.result, "drifted") == [False, True]
 
 
-def test_every_panel_has_a_name_that_stays(lab: Lab) -> None:
-    names = [panel.name for panel in compare(connect(lab.warehouse.root), ["run1"])]
-    assert names == ["speed", "ttft", "itl", "quality", "accuracy", "glance", "drift", "coverage"]
+def test_every_panel_has_a_name_that_stays(whole: list[Panel]) -> None:
+    assert [panel.name for panel in whole] == [
+        "speed",
+        "ttft",
+        "itl",
+        "quality",
+        "accuracy",
+        "glance",
+        "drift",
+        "coverage",
+    ]
 
 
-def test_all_chosen_cells_are_one_table_for_programs(lab: Lab) -> None:
-    connection = connect(lab.warehouse.root)
+def test_all_chosen_cells_are_one_table_for_programs(connection: duckdb.DuckDBPyConnection) -> None:
     found = compared_cells(connection, ["run1"], "recipe <> 'q8_0'")
     rows = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
     assert [(row["kind"], row["recipe"], row["batch"]) for row in rows] == [
@@ -190,14 +216,13 @@ def test_all_chosen_cells_are_one_table_for_programs(lab: Lab) -> None:
     assert [len(row) for row in csv.reader(io.StringIO(sink.getvalue()))] == [len(found.columns)] * 7
 
 
-def test_the_numbers_of_a_column_have_the_same_decimals(said: Callable[..., str]) -> None:
-    text = said()
-    speed = text[text.index("Speed: ") :].splitlines()[2:8]
+def test_the_numbers_of_a_column_have_the_same_decimals(shown: str) -> None:
+    speed = shown[shown.index("Speed: ") :].splitlines()[2:8]
     assert [line.split()[4:9] for line in speed][::5] == [
         ["100.5", "1.0", "1.00", "0.99", "1.01"],
         ["150.5", "0.7", "1.50", "1.49", "1.51"],
     ]
-    quality = text[text.index("Quality: ") :].splitlines()[2:5]
+    quality = shown[shown.index("Quality: ") :].splitlines()[2:5]
     assert len({len(line.split()[1].partition(".")[2]) for line in quality}) == 1
 
 
@@ -210,8 +235,8 @@ def test_a_reference_that_was_not_measured_is_said_in_place_of_speed_ups(lab: La
     assert "x ref is missing: f16 was not measured." in panels(lab, "batch = 64")["Speed"].notes
 
 
-def test_quality_has_divergence_pooled_accuracy_and_categories(lab: Lab) -> None:
-    found = panels(lab)
+def test_quality_has_divergence_pooled_accuracy_and_categories(whole: list[Panel]) -> None:
+    found = titled(whole)
     rows = [dict(zip(found["Quality"].result.columns, row, strict=True)) for row in found["Quality"].result.rows]
     assert [row["recipe"] for row in rows] == ["f16", "q2_k", "q8_0"]
     assert [row["n"] for row in rows] == [120] * 3
@@ -230,15 +255,14 @@ def test_failed_cells_stand_in_the_table_with_their_reason(lab: Lab, said: Calla
     assert "1 failed" in text
 
 
-def test_where_keeps_the_cells_for_which_it_holds(lab: Lab) -> None:
-    found = panels(lab, "recipe = 'f16' AND batch = 4 -- only this")
+def test_where_keeps_the_cells_for_which_it_holds(connection: duckdb.DuckDBPyConnection) -> None:
+    found = titled(compare(connection, ["run1"], "recipe = 'f16' AND batch = 4 -- only this"))
     assert len(found["Speed"].result.rows) == 1
     assert "Quality" not in found
 
 
 @pytest.mark.parametrize("where", ["speling = 1", "batch >", "1) ; DROP VIEW cells; SELECT (1", "true; true"])
-def test_a_where_that_is_no_condition_is_wrong_input(lab: Lab, where: str) -> None:
-    connection = connect(lab.warehouse.root)
+def test_a_where_that_is_no_condition_is_wrong_input(connection: duckdb.DuckDBPyConnection, where: str) -> None:
     with pytest.raises(InputError, match="--where"):
         compare(connection, ["run1"], where)
     assert query(connection, "SELECT count(*) AS n FROM cells").rows == ((9,),)
@@ -257,9 +281,11 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("where", "why"), WRONG)
-def test_what_is_wrong_with_a_where_is_said_of_its_own_text(lab: Lab, where: str, why: str) -> None:
+def test_what_is_wrong_with_a_where_is_said_of_its_own_text(
+    connection: duckdb.DuckDBPyConnection, where: str, why: str
+) -> None:
     with pytest.raises(InputError, match=why) as wrong:
-        compare(connect(lab.warehouse.root), ["run1"], where)
+        compare(connection, ["run1"], where)
     said = str(wrong.value).removeprefix(f"--where {where}: ")
     assert "LINE" not in said
     assert where.endswith(")") or ")" not in said

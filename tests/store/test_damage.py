@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from fleetbench.report.query import query
 from fleetbench.store.commit import Warehouse
-from fleetbench.store.landed import SMALL
+from fleetbench.store.landed import SMALL, survey
 from fleetbench.store.schema import SCHEMAS
 from fleetbench.store.views import connect, definitions
 from tests.samples import START, Lab, request_row, trial_row
@@ -38,10 +39,10 @@ def _value(kind: pa.DataType, n: int) -> Any:
     return n if pa.types.is_integer(kind) else n + 0.5
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Lab:
-    """Two files in every table."""
-    made = Lab(Warehouse(tmp_path / "data"))
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two files in every table, made once: a test damages a copy."""
+    made = Lab(Warehouse(tmp_path_factory.mktemp("built")))
     made.warehouse.create()
     apart = {"runs", "trials", "requests", "launches", "refusals", "artifacts", "host"}
     for repeat in range(2):
@@ -55,7 +56,13 @@ def lab(tmp_path: Path) -> Lab:
         made.trial(row, requests=[request_row(n, range(n, n + 50)) for n in range(20)], **measured)
         for table in ("launches", "refusals", "artifacts", "host"):
             made.warehouse.commit(table, rows_of(table, 5), run_id="run1", name=f"{table}-{repeat}")
-    return made
+    return made.warehouse.root
+
+
+@pytest.fixture
+def lab(built: Path, tmp_path: Path) -> Lab:
+    shutil.copytree(built, tmp_path / "data")
+    return Lab(Warehouse(tmp_path / "data"), runs=2)
 
 
 def files(lab: Lab, table: str) -> list[Path]:
@@ -106,7 +113,7 @@ def test_a_small_table_finds_a_damaged_byte_in_any_column(lab: Lab) -> None:
     for column in map(group.column, range(0, group.num_columns, 3)):
         start = column.dictionary_page_offset or column.data_page_offset
         flip(damaged, [start + column.total_compressed_size - 1])
-        assert quarantined(lab) == [str(damaged)], column.path_in_schema
+        assert [path for _, path, _ in survey(lab.warehouse.root).quarantined] == [damaged], column.path_in_schema
         damaged.write_bytes(whole)
 
 

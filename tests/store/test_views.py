@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from graphlib import CycleError
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pytest
 
 from fleetbench.errors import InputError
 from fleetbench.store.commit import Warehouse
+from fleetbench.store.landed import SMALL
 from fleetbench.store.parquet import conform
 from fleetbench.store.schema import SCHEMAS
-from fleetbench.store.views import connect, definitions, failed_checks, ordered
+from fleetbench.store.views import ONCE, connect, definitions, failed_checks, ordered
 from tests.samples import Lab, keyed, request_row, trial_row
 
 
@@ -47,6 +49,14 @@ def test_every_view_says_what_a_row_is() -> None:
     for name, sql in definitions().items():
         assert sql.startswith("-- Must be empty: " if name.startswith("check_") else "-- Row: "), name
         assert name.startswith("check_") or "-- Key: " in sql, name
+
+
+def test_what_is_worked_out_at_once_reads_nothing_that_a_query_may_find_damaged() -> None:
+    views = definitions()
+    reads = {name: set(re.findall(r"\b(?:FROM|JOIN)\s+([a-z_.]+)", views[name])) for name in ("attempts", *ONCE)}
+    own = {name for sources in reads.values() for name in sources if name in views}
+    assert own <= reads.keys()
+    assert {name.removeprefix("landed.") for name in set.union(*reads.values()) if "." in name} <= set(SMALL)
 
 
 def test_a_good_run_passes_every_check(lab: Lab) -> None:

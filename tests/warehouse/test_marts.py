@@ -197,13 +197,17 @@ def test_a_speed_up_of_a_single_trial_has_no_low_and_high(lab: Lab, ask: Ask, re
     assert (row["speedup_ratio"], row["speedup_low_ratio"], row["speedup_high_ratio"]) == (1.5, None, None)
 
 
-def test_a_cell_that_was_only_cancelled_or_lost_is_missing_and_not_failed(lab: Lab, ask: Ask) -> None:
-    lab.run(cells=4, trials=4)
+def test_a_cell_that_was_cancelled_or_lost_is_neither_failed_nor_missing(lab: Lab, ask: Ask) -> None:
+    lab.run(cells=6, trials=7)
     lab.speed("f16", 100.0)
+    lab.speed("q5_k", 100.0)
+    lab.trial(trial_row("q5_k", 1, outcome="cancelled", valid=False))
     for recipe, outcome in (("q8_0", "cancelled"), ("q6_k", "lost"), ("q4_k", "crashed")):
         lab.trial(trial_row(recipe, outcome=outcome, valid=False))
     (row,) = ask("FROM coverage")
-    assert [row[f"cells_{word}"] for word in ("ok", "failed", "missing")] == [1, 1, 2]
+    words = ("ok", "failed", "cancelled", "lost", "missing")
+    assert [row[f"cells_{word}"] for word in words] == [1, 1, 2, 1, 1]
+    assert (row["trials_ok"], row["trials_committed"]) == (2, 6)
 
 
 def test_drift_is_the_control_over_the_first_launch(lab: Lab, ask: Ask) -> None:
@@ -212,6 +216,25 @@ def test_drift_is_the_control_over_the_first_launch(lab: Lab, ask: Ask) -> None:
     lab.speed("f16", 90.0, role="control")
     (row,) = ask("FROM drift")
     assert (row["recipe"], row["ratio"], row["first_n"], row["control_n"]) == ("f16", 0.9, 1, 1)
+    assert row["same_node"]
+
+
+def test_drift_compares_a_node_with_itself_where_it_gave_both(lab: Lab, ask: Ask) -> None:
+    lab.speed("f16", 100.0, node="one")
+    lab.speed("f16", 200.0, 1, node="other")
+    lab.speed("f16", 190.0, role="control", node="other")
+    (row,) = ask("FROM drift")
+    assert (row["ratio"], row["first_n"], row["same_node"]) == (0.95, 1, True)
+    assert (row["first_nodes"], row["control_nodes"]) == (["other"], ["other"])
+
+
+def test_drift_says_where_no_node_gave_both(lab: Lab, ask: Ask) -> None:
+    lab.speed("f16", 100.0, node="one")
+    lab.speed("f16", 120.0, 1, node="other")
+    lab.speed("f16", 55.0, role="control", node="third")
+    (row,) = ask("FROM drift")
+    assert (row["ratio"], row["first_n"], row["same_node"]) == (0.5, 2, False)
+    assert (row["first_nodes"], row["control_nodes"]) == (["one", "other"], ["third"])
 
 
 def test_quality_counts_answers_with_their_interval(lab: Lab, ask: Ask) -> None:

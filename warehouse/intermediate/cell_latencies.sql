@@ -1,52 +1,56 @@
 -- Row: the latencies of a cell, pooled over the requests of its good trials.
 -- Key: run_id, cell_id.
 -- Units: ms; quantiles are exact, linear between samples; p99 is NULL below 100 samples.
-WITH samples AS (
-    SELECT run_id, cell_id, 'ttft' AS what, ttft_ms AS ms FROM request_latencies
-    UNION ALL
-    SELECT run_id, cell_id, 'tpot', tpot_ms FROM request_latencies
-    UNION ALL
-    SELECT run_id, cell_id, 'e2e', e2e_ms FROM request_latencies
-    UNION ALL
-    SELECT run_id, cell_id, 'itl', unnest(itl_ms) FROM request_latencies
-),
-
-stats AS (
+WITH of_requests AS (
     SELECT
         run_id,
         cell_id,
-        what,
-        count(ms) AS n,
-        avg(ms) AS mean,
-        quantile_cont(ms, 0.5) AS p50,
-        quantile_cont(ms, 0.9) AS p90,
-        CASE WHEN count(ms) >= 100 THEN quantile_cont(ms, 0.99) END AS p99
-    FROM samples
-    GROUP BY run_id, cell_id, what
+        count(ttft_ms) AS ttft_n,
+        avg(ttft_ms) AS ttft_mean_ms,
+        quantile_cont(ttft_ms, [0.5, 0.9, 0.99]) AS ttft,
+        count(tpot_ms) AS tpot_n,
+        avg(tpot_ms) AS tpot_mean_ms,
+        quantile_cont(tpot_ms, [0.5, 0.9, 0.99]) AS tpot,
+        count(e2e_ms) AS e2e_n,
+        avg(e2e_ms) AS e2e_mean_ms,
+        quantile_cont(e2e_ms, [0.5, 0.9, 0.99]) AS e2e
+    FROM request_latencies
+    GROUP BY run_id, cell_id
+),
+
+of_gaps AS (
+    SELECT
+        run_id,
+        cell_id,
+        count(ms) AS itl_n,
+        avg(ms) AS itl_mean_ms,
+        quantile_cont(ms, [0.5, 0.9, 0.99]) AS itl
+    FROM (SELECT run_id, cell_id, unnest(itl_ms) AS ms FROM request_latencies)
+    GROUP BY run_id, cell_id
 )
 
 SELECT
     run_id,
     cell_id,
-    coalesce(max(n) FILTER (what = 'ttft'), 0) AS ttft_n,
-    max(mean) FILTER (what = 'ttft') AS ttft_mean_ms,
-    max(p50) FILTER (what = 'ttft') AS ttft_p50_ms,
-    max(p90) FILTER (what = 'ttft') AS ttft_p90_ms,
-    max(p99) FILTER (what = 'ttft') AS ttft_p99_ms,
-    coalesce(max(n) FILTER (what = 'itl'), 0) AS itl_n,
-    max(mean) FILTER (what = 'itl') AS itl_mean_ms,
-    max(p50) FILTER (what = 'itl') AS itl_p50_ms,
-    max(p90) FILTER (what = 'itl') AS itl_p90_ms,
-    max(p99) FILTER (what = 'itl') AS itl_p99_ms,
-    coalesce(max(n) FILTER (what = 'tpot'), 0) AS tpot_n,
-    max(mean) FILTER (what = 'tpot') AS tpot_mean_ms,
-    max(p50) FILTER (what = 'tpot') AS tpot_p50_ms,
-    max(p90) FILTER (what = 'tpot') AS tpot_p90_ms,
-    max(p99) FILTER (what = 'tpot') AS tpot_p99_ms,
-    coalesce(max(n) FILTER (what = 'e2e'), 0) AS e2e_n,
-    max(mean) FILTER (what = 'e2e') AS e2e_mean_ms,
-    max(p50) FILTER (what = 'e2e') AS e2e_p50_ms,
-    max(p90) FILTER (what = 'e2e') AS e2e_p90_ms,
-    max(p99) FILTER (what = 'e2e') AS e2e_p99_ms
-FROM stats
-GROUP BY run_id, cell_id
+    ttft_n,
+    ttft_mean_ms,
+    ttft[1] AS ttft_p50_ms,
+    ttft[2] AS ttft_p90_ms,
+    CASE WHEN ttft_n >= 100 THEN ttft[3] END AS ttft_p99_ms,
+    coalesce(itl_n, 0) AS itl_n,
+    itl_mean_ms,
+    itl[1] AS itl_p50_ms,
+    itl[2] AS itl_p90_ms,
+    CASE WHEN itl_n >= 100 THEN itl[3] END AS itl_p99_ms,
+    tpot_n,
+    tpot_mean_ms,
+    tpot[1] AS tpot_p50_ms,
+    tpot[2] AS tpot_p90_ms,
+    CASE WHEN tpot_n >= 100 THEN tpot[3] END AS tpot_p99_ms,
+    e2e_n,
+    e2e_mean_ms,
+    e2e[1] AS e2e_p50_ms,
+    e2e[2] AS e2e_p90_ms,
+    CASE WHEN e2e_n >= 100 THEN e2e[3] END AS e2e_p99_ms
+FROM of_requests
+LEFT JOIN of_gaps USING (run_id, cell_id)

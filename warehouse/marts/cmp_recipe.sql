@@ -3,6 +3,8 @@
 -- speedup_ratio: output tok/s over the reference's, both medians; low and high: slowest trial over the
 -- reference's fastest, and the other way round. The ratio is NULL where either has no good trial, low and high
 -- where either has fewer than two: of one trial nobody knows the spread.
+WITH speed AS (SELECT * FROM cells WHERE kind = 'speed')
+
 SELECT
     c.*,
     r.output_tok_s AS reference_tok_s,
@@ -13,11 +15,10 @@ SELECT
     CASE
         WHEN least(c.trials, r.trials) >= 2 THEN c.output_tok_s_max / nullif(r.output_tok_s_min, 0)
     END AS speedup_high_ratio
-FROM cells AS c
-LEFT JOIN cells AS r
+FROM speed AS c
+LEFT JOIN speed AS r
     ON
         r.reference
-        AND r.kind = 'speed'
         AND c.run_id = r.run_id
         AND c.model = r.model
         AND c.engine = r.engine
@@ -31,4 +32,3 @@ LEFT JOIN cells AS r
         AND c.context_tok IS NOT DISTINCT FROM r.context_tok
         AND c.output_tok IS NOT DISTINCT FROM r.output_tok
         AND c.seed IS NOT DISTINCT FROM r.seed
-WHERE c.kind = 'speed'
