@@ -175,7 +175,9 @@ def test_work_without_a_node_of_its_kind_says_so_and_is_given_up_after_a_while()
     assert run.tick(119) == []
     actions = run.tick(1)
     assert told(actions) == [(name, 0, Outcome.CANCELLED) for name in ("a-0", "a-1", "b-0")]
-    assert {row.reason for row in rows(actions)} == {"no node of kind b200 is in the fleet, and none came for 120 s"}
+    assert {row.reason for row in rows(actions)} == {
+        "no node of kind b200 is in the fleet, and none came for 120 s (see `fleetbench nodes`)"
+    }
     assert run.machine.finished
     assert run.machine.blocked == {}
 
