@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fleetbench.artifact.types import ArtifactError
+from fleetbench.artifact.types import ArtifactError, PassingError
 
 COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 MAIN = "main"
 FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 """What engines read of a model's repository: no pickles, no pictures."""
+_BUSY = frozenset({408, 429})
+"""Answers of a hub that has too much to do; those from 500 on are of one that fails."""
+_SERVER_ERRORS = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +57,8 @@ def fetch(hub: str, revision: str | None, files: Sequence[str] = FILES, way: Way
     """Download files of a commit, resuming what was begun.
 
     Raises:
-        ArtifactError: no library, no network, no such repository, no access; with what to do.
+        PassingError: no network, or a hub that fails or breaks off.
+        ArtifactError: no library, no such repository, no access; with what to do.
     """
     try:
         from httpx2 import HTTPError, InvalidURL  # noqa: PLC0415 - what the hub's library asks with, as below
@@ -86,8 +90,30 @@ def fetch(hub: str, revision: str | None, files: Sequence[str] = FILES, way: Way
         said = next(iter(str(error).splitlines()), type(error).__name__).removeprefix("Got: ").rstrip(".")
         said = said if way.token is None else said.replace(way.token, "the token")
         remedy = "see that the hub can be reached (the same command goes on), or download the model and give its path"
-        raise ArtifactError(f"model {hub} cannot be fetched: {said}; {remedy}") from error
+        kind = PassingError if _may_pass(error) else ArtifactError
+        raise kind(f"model {hub} cannot be fetched: {said}; {remedy}") from error
     return Pinned(commit=folder.name, folder=folder)
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether the network or the hub failed, and did not refuse; the library wraps what happened in errors of its own.
+
+    Its own store of large files has errors without a kind, and a file that came too short is one without a number.
+    """
+    from httpx2 import HTTPStatusError, LocalProtocolError, TransportError, UnsupportedProtocol  # noqa: PLC0415
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled  # noqa: PLC0415
+
+    match error:
+        case HfHubHTTPError() | HTTPStatusError():
+            code = error.response.status_code
+            return code >= _SERVER_ERRORS or code in _BUSY
+        case OfflineModeIsEnabled() | UnsupportedProtocol() | LocalProtocolError():
+            return False
+        case TransportError() | ConnectionError() | TimeoutError():
+            return True
+    if error.__cause__ is not None:
+        return _may_pass(error.__cause__)
+    return type(error) is RuntimeError or (type(error) is OSError and error.errno is None)
 
 
 def cache_folder() -> Path:

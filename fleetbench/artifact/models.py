@@ -218,6 +218,11 @@ def _is_file(path: Path) -> bool:
         return False
 
 
+def has_weights(folder: Path) -> bool:
+    """Whether it holds weights, and all that its index names."""
+    return any(folder.glob("*.safetensors")) and not _missing(folder)
+
+
 def _missing(folder: Path) -> tuple[str, ...]:
     """Files that the index names, if there is one, and that are not here."""
     if not os.path.lexists(folder / INDEX):

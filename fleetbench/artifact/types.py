@@ -12,6 +12,10 @@ class ArtifactError(FleetbenchError):
     """A checkpoint could not be made or kept: the sentence says of what, why, and what to do."""
 
 
+class PassingError(ArtifactError):
+    """The same may go well in a while: what was asked for did not come, and nobody refused it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArtifactOrder:
     """A checkpoint that a launch needs; `artifact_id` is its identity and its folder in the cache.

@@ -19,6 +19,7 @@ from typing import Any
 from fleetbench.engine.guard import descendants, send
 from fleetbench.engine.lease import LEASE_ENV, kill_lease, new_lease, sweep
 from fleetbench.errors import UnusableEnvironmentError
+from fleetbench.fleet.nodes.evenly import EVENLY
 from fleetbench.fleet.nodes.labels import GPU, NODE
 from fleetbench.plan.events import FleetSeen, Seen
 from fleetbench.plan.nodes import Node
@@ -123,6 +124,7 @@ def _environment(folder: Path, lease: str) -> None:
         RAY_USAGE_STATS_ENABLED="0",
         RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
         RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
+        **EVENLY,
     )
     os.environ.pop("RAY_ADDRESS", None)
 

@@ -22,6 +22,7 @@ MOST = 1e9
 _UNSHOWN = ("Cc", "Cs")
 _KV_PAIR = re.compile(r"k=(\S+) v=(\S+)\Z")
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}\Z")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}\Z")
 _PROTECT = re.compile(r"(embeddings|lm_head|(first|last) [1-9][0-9]{0,3})\Z")
 _DURATION = re.compile(r"(?:(\d{1,6}(?:\.\d{1,6})?)h)?(?:(\d{1,6}(?:\.\d{1,6})?)m)?(?:(\d{1,9}(?:\.\d{1,6})?)s)?\Z")
 
@@ -152,7 +153,7 @@ def seconds(value: Any) -> Any:
 
 
 def _name(name: str) -> str:
-    if not re.match(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}\Z", name):
+    if not _NAME.match(name):
         why = f"{show(name)} is no name (1 to 64 letters, digits, and . _ + - after the first)"
         raise PydanticCustomError("name", "{why}", {"why": why})
     return name
@@ -163,6 +164,12 @@ def hub_id(word: str) -> str:
         why = f"{show(word)} is no hub id (write organisation/name)"
         raise PydanticCustomError("hub", "{why}", {"why": why})
     return word
+
+
+def is_hub_word(word: str) -> bool:
+    """Whether it reads as a hub id, with `@revision` if wanted."""
+    where, at, revision = word.partition("@")
+    return bool(_HUB_ID.match(where) and (not at or _NAME.match(revision)))
 
 
 def _version(word: str) -> str:

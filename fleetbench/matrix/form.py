@@ -96,7 +96,9 @@ class DraftForm(_Form):
     """Speculative decoding: who guesses, and how far ahead."""
 
     method: Literal["model", "eagle", "eagle3", "medusa", "mtp", "ngram"] = "model"
-    model: FilePath | None = None
+    model: Annotated[
+        FilePath | None, Field(description="a folder or GGUF file, or on a cluster a hub id, which its nodes fetch")
+    ] = None
     tokens: Annotated[int, Field(ge=1, le=64)] = 4
 
 

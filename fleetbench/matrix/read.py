@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -12,7 +13,7 @@ from fleetbench.errors import InputError
 from fleetbench.matrix import checks, identity
 from fleetbench.matrix.document import Document, Lines, Loc, dotted, mistake, parse, place, printable, show
 from fleetbench.matrix.expand import MAX_CELLS
-from fleetbench.matrix.fields import spell_recipe
+from fleetbench.matrix.fields import is_hub_word, spell_recipe
 from fleetbench.matrix.form import MatrixForm, ModelForm, ParallelForm, RecipeForm
 from fleetbench.matrix.types import (
     Calibration,
@@ -254,6 +255,13 @@ def _path(path: str | None, folder: Path | None) -> str | None:
         return str(folder / path)
 
 
+def _draft_model(word: str | None, folder: Path | None) -> str | None:
+    """A whole path; or a hub id, where nothing of that name is beside the matrix."""
+    if word is None or folder is None or (is_hub_word(word) and not os.path.lexists(folder / word)):
+        return word
+    return _path(word, folder.absolute())
+
+
 def _is_folder(path: str) -> bool:
     try:
         return Path(path).is_dir()
@@ -285,7 +293,9 @@ def _recipe(recipe: RecipeForm, folder: Path | None) -> Recipe:
         else None,
         protect=tuple(sorted(set(recipe.protect))),
         lora=tuple(_path(path, folder) or "" for path in recipe.lora),
-        draft=Draft(method=draft.method, model=_path(draft.model, folder), tokens=draft.tokens) if draft else None,
+        draft=Draft(method=draft.method, model=_draft_model(draft.model, folder), tokens=draft.tokens)
+        if draft
+        else None,
     )
 
 

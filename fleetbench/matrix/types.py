@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import PurePath
 from typing import Literal
 
 from fleetbench.catalog.shapes import ModelShape
@@ -67,11 +68,22 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """Speculative decoding: who guesses, and how many tokens ahead. model: a path, None for n-grams."""
+    """Speculative decoding: who guesses, and how many tokens ahead.
+
+    model: a whole path, or a hub id (with `@revision` if wanted); None for n-grams.
+    """
 
     method: Literal["model", "eagle", "eagle3", "medusa", "mtp", "ngram"]
     model: str | None
     tokens: int
+
+    @property
+    def hub(self) -> tuple[str, str | None] | None:
+        """The hub id and revision of the model; None where it is no hub's."""
+        if self.model is None or PurePath(self.model).is_absolute():
+            return None
+        where, _, revision = self.model.partition("@")
+        return where, revision or None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

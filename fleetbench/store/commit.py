@@ -21,7 +21,6 @@ from fleetbench.store.schema import SCHEMAS
 
 _serial = itertools.count()
 _MEASURED = {table for table, schema in SCHEMAS.items() if "trial_id" in schema.names} - {"trials"}
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class StoreError(FleetbenchError):
@@ -265,7 +264,7 @@ def _publish(tmp: Path, target: Path) -> None:
 
 
 def _sentence(error: OSError) -> str:
-    if error.errno in NO_ROOM:
+    if error.errno in layout.NO_ROOM:
         return f"no room left ({error.strerror}): free some, or choose another with --warehouse"
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return f"it is not writable ({error.strerror}): choose another with --warehouse"

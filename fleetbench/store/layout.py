@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -14,6 +15,9 @@ TMP_SUFFIX = ".tmp"
 
 FOREIGN_TMP_AGE_S = 86_400.0
 """A leftover of another machine cannot be checked for a living writer, so it must be a day old."""
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a full disk says."""
 
 _PART = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*")
 _TMP = re.compile(r".*\.(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<ticks>\d+)-\d+\.tmp")

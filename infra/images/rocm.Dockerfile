@@ -40,7 +40,8 @@ RUN useradd --uid 10001 --create-home --home-dir /home/fleetbench --shell /bin/b
 ENV FLEETBENCH_NODE=/etc/fleetbench/node.yaml \
     FLEETBENCH_CACHE=/home/fleetbench/.cache/fleetbench \
     RAY_AUTH_MODE=token \
-    RAY_USAGE_STATS_ENABLED=0
+    RAY_USAGE_STATS_ENABLED=0 \
+    RAY_worker_niceness=0
 WORKDIR /home/fleetbench
 USER 10001
 ENTRYPOINT ["/usr/bin/tini", "--", "/opt/fleetbench/bin/fleetbench"]

@@ -17,16 +17,22 @@ from tests.artifact.folders import COMMIT
 
 GATED, MISSING, LOST = "meta-llama/Llama-3.1-8B-Instruct", "org/missing", "org/lost"
 """Repositories that the hub keeps for those who signed, does not have, and breaks off while it sends them."""
+BROKEN = 0
+"""A connection that is closed without an answer."""
 
 
 @dataclass(slots=True)
 class Hub:
-    """url: where it listens; asked: paths of files that were sent, in order; token: of one who signed."""
+    """url: where it listens; asked: paths of files that were sent, in order; token: of one who signed.
+
+    failures: what the next questions for a commit come to: a status, or BROKEN.
+    """
 
     url: str
     repos: dict[str, Mapping[str, bytes]]
     asked: list[str] = field(default_factory=list)
     token: str | None = None
+    failures: list[int] = field(default_factory=list)
 
 
 @contextmanager
@@ -70,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(404, b"")
 
     def _info(self, repo: str, revision: str) -> None:
-        if self._refused(repo, revision):
+        if self._failed() or self._refused(repo, revision):
             return
         files = [{"rfilename": name, "size": len(data)} for name, data in self.hub.repos[repo].items()]
         said = {"_id": "1", "id": repo, "modelId": repo, "sha": COMMIT, "siblings": files, "private": False}
@@ -102,6 +108,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         else:
             self._send(200, data if body else b"", headers, length=len(data))
+
+    def _failed(self) -> bool:
+        if not self.hub.failures:
+            return False
+        code = self.hub.failures.pop(0)
+        if code == BROKEN:
+            self.close_connection = True
+        else:
+            self._send(code, b"{}")
+        return True
 
     def _refused(self, repo: str, revision: str) -> bool:
         signed = self.hub.token is not None and self.headers.get("Authorization") == f"Bearer {self.hub.token}"

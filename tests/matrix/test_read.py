@@ -451,6 +451,25 @@ def test_a_model_folder_that_is_not_there_is_refused_with_its_line(tmp_path: Pat
         read.read(path)
 
 
+def test_a_draft_is_a_path_where_there_is_one_and_a_hub_id_where_it_reads_so(tmp_path: Path) -> None:
+    def draft(word: str) -> str | None:
+        tree = base()
+        tree["recipes"].append({"name": "fast", "weights": "f16", "draft": word})
+        path = tmp_path / "m.yaml"
+        path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+        found = read.read(path).recipes[-1].draft
+        assert found is not None
+        assert (found.hub is None) == Path(found.model or "").is_absolute()
+        return found.model
+
+    assert draft("org/small") == "org/small"
+    assert draft("org/small@v2") == "org/small@v2"
+    assert draft("small.gguf") == str(tmp_path / "small.gguf")
+    assert draft("/srv/org/small") == "/srv/org/small"
+    (tmp_path / "org" / "small").mkdir(parents=True)
+    assert draft("org/small") == str(tmp_path / "org" / "small")
+
+
 def test_a_model_folder_is_found_beside_the_matrix_file(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     tree = base()

@@ -29,6 +29,7 @@ def facts(versions: Mapping[str, str] | None = None, root: Path = ROOT) -> dict[
         "free_cores": _number(free_cores(root)),
         "memory_bytes": _number(memory_bytes(root)),
         "governor": governor(root),
+        "niceness": _number(os.getpriority(os.PRIO_PROCESS, 0)),
         "python": platform.python_version(),
         **{f"version.{name}": version for name, version in sorted((versions or {}).items())},
         **gpu_facts(),

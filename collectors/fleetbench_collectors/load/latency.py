@@ -171,13 +171,16 @@ def concurrency(records: Records, start_ns: int, end_ns: int) -> float | None:
 def window(records: Records) -> tuple[int, int] | None:
     """First start and last end of the measured requests that went well, in ns on the rows' clock.
 
-    What ended by its time limit, or by a stop, was waited for: the window goes on until then.
+    What ended by its time limit, or by a stop, was waited for: the window goes on until then. None where nothing went
+    well, or its stamps run backwards: the clock that gave them was set meanwhile.
     """
     rows = measured(records, "ok") & (column(records, "end_ns") != UNKNOWN)
     if not rows.any():
         return None
     waited = column(records, "over_ns")[measured(records, "timeout", "cancelled")].max(initial=UNKNOWN)
-    return int(column(records, "start_ns")[rows].min()), int(max(column(records, "end_ns")[rows].max(), waited))
+    start_ns, end_ns = int(column(records, "start_ns")[rows].min()), int(column(records, "end_ns")[rows].max())
+    end_ns = max(end_ns, int(waited))
+    return (start_ns, end_ns) if end_ns > start_ns else None
 
 
 def samples(records: Records, bounds: tuple[int, int] | None = None) -> Samples:

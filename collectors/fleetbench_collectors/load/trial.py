@@ -24,7 +24,7 @@ def run(raw: Mapping[str, Any]) -> dict[str, Any]:
         summary: columns of `trials`: the clock pair, all of `latency.summarise` and of `figures`.
         evidence: `evidence.Evidence` as JSON, for a verdict.
         window: [start, end] of the measured requests in ns of the monotonic clock itself, for what was
-            sampled meanwhile; None where no request went well.
+            sampled meanwhile; None where no request went well, or the clock was set meanwhile.
 
     Raises:
         SpecError: the specification is wrong.

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import ray
 from ray.exceptions import RayError
@@ -22,17 +22,19 @@ from fleetbench.engine.protocol import Span
 from fleetbench.engine.runtime import AMD_CHOICE, CUDA_CHOICE
 from fleetbench.errors import InputError, UnusableEnvironmentError
 from fleetbench.fleet.control.company import end_when_alone
-from fleetbench.fleet.embedded import LOCAL
 from fleetbench.fleet.launch import mounting
-from fleetbench.fleet.launch.courier import Handed
 from fleetbench.fleet.launch.job import LaunchJob
 from fleetbench.fleet.launch.ranks import Held, Ranks, run_rank
-from fleetbench.fleet.launch.staging import Staged, stage
-from fleetbench.fleet.launch.work import Fitness, need_of, run_launch
+from fleetbench.fleet.launch.staging import LOCAL, Staged, need_of, stage
+from fleetbench.fleet.launch.under_way import Fitness
+from fleetbench.fleet.launch.work import run_launch
 from fleetbench.fleet.nodes.inspection import device_problem, gpus, idle_problem
 from fleetbench.fleet.nodes.labels import GPU, HOST
 from fleetbench.matrix.types import Outcome
 from fleetbench.plan.events import LaunchEnded, LaunchEvent, LaunchLost, Placed
+
+if TYPE_CHECKING:
+    from fleetbench.fleet.launch.courier import Handed
 
 IDLE_S = 20.0
 """How long memory that an ended engine held may take to be free."""

@@ -23,7 +23,8 @@ from fleetbench.errors import UnusableEnvironmentError
 from fleetbench.fleet.launch.job import LaunchJob
 from fleetbench.fleet.launch.scratch import scratch
 from fleetbench.fleet.launch.staging import Staged
-from fleetbench.fleet.launch.work import Fitness, RankError, RankLostError, spec_of
+from fleetbench.fleet.launch.under_way import Fitness, RankError, RankLostError
+from fleetbench.fleet.launch.work import spec_of
 
 WAIT_S = 60.0
 
@@ -149,7 +150,7 @@ class Ranks:
 def run_rank(job: LaunchJob, staged: Staged, span: Span) -> RankEnd:
     """Run a rank above 0 on this node until it ends."""
     with scratch() as folder:
-        spec = spec_of(job, staged.artifact, folder / "engine.log", span)
+        spec = spec_of(job, staged, folder / "engine.log", span)
         lease = new_lease(f"{job.run_id}-{job.launch.launch_id}-{job.attempt}-{span.rank}")
         try:
             follower = start.follow(job.launch.engine.name, spec, lease)

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fleetbench.artifact import cache as shelf
 from fleetbench.artifact import hub, models
+from fleetbench.artifact.hub import Pinned
 from fleetbench.artifact.kinds import SERVED
 from fleetbench.artifact.models import FoundModel
 from fleetbench.artifact.supply import Need, supply
-from fleetbench.artifact.types import Artifact, ArtifactError
+from fleetbench.artifact.types import Artifact, ArtifactError, PassingError
 from fleetbench.engine import matrix_args, settings
 from fleetbench.engine.settings import NodeSettings
 from fleetbench.errors import InputError
@@ -27,15 +29,33 @@ from fleetbench.matrix.types import ModelInfo, Recipe
 
 LOCAL = "local"
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+PAUSES_S = (2.0, 8.0, 30.0)
+"""Before a download goes on that the network or the hub broke off; the library itself waits seconds, if at all."""
 _SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Staged:
-    """A launch's model as it is on this node, and the checkpoint; None where its server runs already."""
+    """What a launch needs as it is on this node.
+
+    recipe: with the path of its draft model; artifact: the checkpoint, None where its server runs already.
+    """
 
     model: ModelInfo
+    recipe: Recipe
     artifact: Artifact | None
+
+
+def need_of(job: LaunchJob) -> Need:
+    """The checkpoint that the launch needs."""
+    launch = job.launch
+    return Need(
+        artifact_id=launch.artifact_id,
+        engine=launch.engine.name,
+        recipe=launch.recipe,
+        model=launch.model,
+        folder=job.model_path,
+    )
 
 
 def stage(job: LaunchJob, need: Need) -> Staged:
@@ -47,14 +67,15 @@ def stage(job: LaunchJob, need: Need) -> Staged:
     """
     node = settings.read_settings()
     if job.launch.hardware == LOCAL and job.proof is None:  # no cluster's: a node there may be tagged so, too
-        return Staged(model=need.model, artifact=supply(need, job.cache))
+        return Staged(model=need.model, recipe=need.recipe, artifact=supply(need, job.cache))
     check_args(job, node)
     check_paths(need.recipe, node)
+    recipe = with_draft(need, node)
     here = weights(need, node)
     artifact = supply(here, cache_folder(node))
     if artifact is not None:  # rows join on what was planned
         artifact = replace(artifact, artifact_id=need.artifact_id)
-    return Staged(model=here.model, artifact=artifact)
+    return Staged(model=here.model, recipe=recipe, artifact=artifact)
 
 
 def cache_folder(node: NodeSettings | None = None) -> Path:
@@ -97,7 +118,7 @@ def check_paths(recipe: Recipe, node: NodeSettings) -> None:
 
 def _beside(recipe: Recipe) -> Iterator[tuple[str, Path]]:
     yield from (("adapter", Path(path)) for path in recipe.lora)
-    if recipe.draft is not None and recipe.draft.model is not None:
+    if recipe.draft is not None and recipe.draft.model is not None and recipe.draft.hub is None:
         yield "draft model", Path(recipe.draft.model)
     if recipe.calibration is not None:
         yield "calibration text", Path(recipe.calibration.path)
@@ -169,9 +190,18 @@ def _hub_cache(node: NodeSettings) -> Path:
     return node.cache / "hub" if node.cache is not None else hub.cache_folder()
 
 
+def _caches(node: NodeSettings) -> Iterator[Path]:
+    yield from dict.fromkeys((_hub_cache(node), hub.cache_folder()))
+
+
+def _lock_of(where: str) -> str:
+    """Of its download, among what is being made in the node's cache."""
+    return f"fetch-{hashlib.sha256(where.encode()).hexdigest()[:32]}"
+
+
 def _cached(model: ModelInfo, where: str, node: NodeSettings) -> FoundModel | None:
     """The model whole in a cache of this node; None where it is not."""
-    for cache in dict.fromkeys((_hub_cache(node), hub.cache_folder())):
+    for cache in _caches(node):
         pinned = hub.pinned(where, model.revision, cache)
         if pinned.folder is not None:
             found = models.in_folder(model.name, pinned.folder, hub=where, revision=pinned.commit)
@@ -182,15 +212,60 @@ def _cached(model: ModelInfo, where: str, node: NodeSettings) -> FoundModel | No
 
 def _fetched(model: ModelInfo, where: str, node: NodeSettings) -> FoundModel:
     """The model, fetched by the first launch that wants it while the others wait."""
-    with shelf.making(cache_folder(node), f"fetch-{hashlib.sha256(where.encode()).hexdigest()[:32]}"):
+    with shelf.making(cache_folder(node), _lock_of(where)):
         found = _cached(model, where, node)
         if found is None:
-            way = replace(fetch_way(where, node), cache=_hub_cache(node), quiet=True)
-            pinned = hub.fetch(where, model.revision, way=way)
+            pinned = _download(where, model.revision, node)
             found = _cached(replace(model, revision=pinned.commit), where, node)
     if found is None:
         raise ArtifactError(f"model {where} has no weights in *.safetensors files on the hub: engines need those")
     return found
+
+
+def _download(where: str, revision: str | None, node: NodeSettings) -> Pinned:
+    """Fetch it into the node's cache; what breaks off goes on after a pause, some times."""
+    way = replace(fetch_way(where, node), cache=_hub_cache(node), quiet=True)
+    for pause_s in PAUSES_S:
+        try:
+            return hub.fetch(where, revision, way=way)
+        except PassingError:
+            time.sleep(pause_s)
+    return hub.fetch(where, revision, way=way)
+
+
+def with_draft(need: Need, node: NodeSettings) -> Recipe:
+    """The recipe with its draft model's folder on this node, where the matrix names it by its hub id.
+
+    Raises:
+        InputError: an engine that takes a file.
+        ArtifactError: it is nowhere and cannot be fetched.
+    """
+    recipe, draft = need.recipe, need.recipe.draft
+    if draft is None or draft.hub is None or need.engine == SERVED:
+        return recipe
+    if need.kind == "gguf":
+        why = f"the draft model {draft.model} is of the hub, and {need.engine} takes a GGUF file (give its path)"
+        raise InputError((why,))
+    where, revision = draft.hub
+    folder = node.models.get(where) or _draft_here(where, revision, node)
+    if folder is None:
+        with shelf.making(cache_folder(node), _lock_of(where)):
+            folder = _draft_here(where, revision, node)
+            if folder is None:
+                pinned = _download(where, revision, node)
+                folder = _draft_here(where, pinned.commit, node)
+    if folder is None:
+        raise ArtifactError(f"draft model {where} has no weights in *.safetensors files on the hub: engines need those")
+    return replace(recipe, draft=replace(draft, model=str(folder)))
+
+
+def _draft_here(where: str, revision: str | None, node: NodeSettings) -> Path | None:
+    """Its folder in a cache of this node, with all of its weights; its config.json may be of no model that we know."""
+    for cache in _caches(node):
+        folder = hub.pinned(where, revision, cache).folder
+        if folder is not None and models.has_weights(folder):
+            return folder
+    return None
 
 
 def fetch_way(where: str, node: NodeSettings) -> hub.Way:

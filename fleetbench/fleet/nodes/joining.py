@@ -18,6 +18,7 @@ from fleetbench.errors import InputError, UnusableEnvironmentError
 from fleetbench.fleet.jobs.marks import PYTHON
 from fleetbench.fleet.nodes import labels
 from fleetbench.fleet.nodes.connection import ADDRESS, DASHBOARD_PORT, check_ray
+from fleetbench.fleet.nodes.evenly import EVENLY
 from fleetbench.fleet.nodes.facts import NodeFacts
 from fleetbench.fleet.nodes.head import PORT, Head
 from fleetbench.fleet.nodes.processes import MARK, mark
@@ -199,7 +200,7 @@ def _of_head(one: Joining) -> list[str]:
 def ray_environment(joining: Joining, environ: MutableMapping[str, str] = os.environ) -> dict[str, str]:
     """The environment of the node's processes, launches among them; how Ray authenticates is in `environ` already."""
     kept = {key: value for key, value in environ.items() if key not in UNSET}
-    kept |= {f"RAY_EXPERIMENTAL_NOSET_{vendor}_VISIBLE_DEVICES": "1" for vendor in LEFT_TO_LAUNCH}
+    kept |= EVENLY | {f"RAY_EXPERIMENTAL_NOSET_{vendor}_VISIBLE_DEVICES": "1" for vendor in LEFT_TO_LAUNCH}
     if named := environ.get(NODE_ENV):
         kept[NODE_ENV] = str(Path(named).expanduser().absolute())
     return {**kept, MARK: mark(joining.name, joining.folder), PYTHON: sys.executable}

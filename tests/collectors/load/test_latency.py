@@ -273,3 +273,11 @@ def test_the_window_spans_the_measured_requests_that_went_well() -> None:
     add(add(records, start_ms=1, phase="warmup"), start_ms=2, outcome="timeout")
     assert latency.window(records) == (3 * MS, 900 * MS)
     assert latency.window(add(Records(), phase="warmup")) is None
+
+
+def test_stamps_that_run_backwards_span_no_window_and_give_no_rate() -> None:
+    """A clock that was set back while the trial went on: what it stamps comes before what was sent."""
+    records = add(Records(), start_ms=900, end_ns=300 * MS)
+    assert latency.window(records) is None
+    found = latency.summarise(records, asked_requests=1)
+    assert (found["window_s"], found["output_tok_s"], found["concurrency"]) == (None, None, None)

@@ -14,7 +14,7 @@ import pytest
 from fleetbench.artifact import models
 from fleetbench.artifact.models import FoundModel
 from fleetbench.artifact.supply import Need
-from fleetbench.artifact.types import ArtifactError
+from fleetbench.artifact.types import ArtifactError, PassingError
 from fleetbench.engine import settings
 from fleetbench.engine.settings import Hub, NodeSettings
 from fleetbench.errors import InputError
@@ -26,7 +26,7 @@ from fleetbench.store.commit import Warehouse
 from fleetbench.store.views import connect
 from tests.artifact import hub_server
 from tests.artifact.folders import COMMIT, QWEN, WEIGHTS, cached, safetensors, write
-from tests.artifact.hub_server import GATED, serving
+from tests.artifact.hub_server import BROKEN, GATED, MISSING, serving
 from tests.small import job_of, planned
 
 CONFIG = {"config.json": json.dumps(QWEN).encode()}
@@ -112,6 +112,94 @@ def test_launches_that_want_the_same_weights_wait_for_one_download(
     assert len(found) == 4
     assert len(set(found)) == 1
     assert sorted(server.asked) == ["org/qwen/config.json", "org/qwen/model.safetensors"]
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> int:
+    """No pause between tries; how many there are."""
+    monkeypatch.setattr(staging, "PAUSES_S", (0.0,) * len(staging.PAUSES_S))
+    return len(staging.PAUSES_S) + 1
+
+
+def of_a_branch(need: Need) -> Need:
+    """A hub is asked which commit that is, which its library does once."""
+    return replace(need, model=replace(need.model, revision="main"))
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_download_that_breaks_off_goes_on(tmp_path: Path, elsewhere: Need, server: hub_server.Hub) -> None:
+    server.failures = [503, BROKEN, 429]
+    staged = staging.weights(of_a_branch(elsewhere), node(tmp_path, hub=Hub(endpoint=server.url)))
+    assert staged.folder is not None
+    assert server.failures == []
+
+
+def test_a_hub_that_stays_down_is_given_up_and_may_be_up_at_the_launchs_next_try(
+    tmp_path: Path, elsewhere: Need, server: hub_server.Hub, patient: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.failures = [500] * (patient + 1)
+    with pytest.raises(PassingError, match=r"cannot be fetched: .*500"):
+        staging.weights(of_a_branch(elsewhere), node(tmp_path, hub=Hub(endpoint=server.url)))
+    assert server.failures == [500]
+
+    server.failures = [500] * patient
+    (tmp_path / "node.yaml").write_text(f"cache: {tmp_path}/cache\nhub: {{endpoint: '{server.url}'}}\n")
+    monkeypatch.setenv(settings.NODE_ENV, str(tmp_path / "node.yaml"))
+    plan = planned(tmp_path)
+    launch = replace(plan.plan.launches[0], hardware="sim-h100", model=of_a_branch(elsewhere).model)
+    warehouse = Warehouse(tmp_path / "warehouse")
+    warehouse.create()
+    (ended,) = list(run_launch(job_of(plan, launch, warehouse=warehouse.root, cache=tmp_path / "cache")))
+    assert isinstance(ended, LaunchEnded)
+    assert (ended.outcome, ended.retriable) == (Outcome.LAUNCH_FAILED, True), ended.reason
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("code", [401, 403, 404])
+def test_what_the_hub_refuses_is_asked_for_once(
+    tmp_path: Path, elsewhere: Need, server: hub_server.Hub, code: int
+) -> None:
+    server.failures = [code, 503]
+    with pytest.raises(ArtifactError) as caught:
+        staging.weights(of_a_branch(elsewhere), node(tmp_path, hub=Hub(endpoint=server.url)))
+    assert not isinstance(caught.value, PassingError)
+    assert server.failures == [503]
+
+
+DRAFT = Draft(method="model", model="org/qwen", tokens=4)
+
+
+def drafting(need: Need, draft: Draft = DRAFT) -> Need:
+    return replace(need, recipe=replace(BF16, draft=draft))
+
+
+def test_a_draft_model_of_the_hub_is_fetched_like_a_model(
+    tmp_path: Path, elsewhere: Need, server: hub_server.Hub
+) -> None:
+    here = node(tmp_path, hub=Hub(endpoint=server.url))
+    staging.check_paths(drafting(elsewhere).recipe, here)
+    folder = tmp_path / "cache" / "hub" / "models--org--qwen" / "snapshots" / COMMIT
+    for draft in (DRAFT, replace(DRAFT, model="org/qwen@v2")):
+        recipe = staging.with_draft(drafting(elsewhere, draft), here)
+        assert recipe.draft == replace(draft, model=str(folder))
+    assert sorted(server.asked) == ["org/qwen/config.json", "org/qwen/model.safetensors"]
+
+
+def test_a_draft_model_is_held_to_the_nodes_settings(tmp_path: Path, elsewhere: Need, server: hub_server.Hub) -> None:
+    asked = drafting(elsewhere)
+    own = write(tmp_path / "srv" / "qwen", FILES)
+    assert staging.with_draft(asked, node(tmp_path, models={"org/qwen": own})).draft == replace(DRAFT, model=str(own))
+    with pytest.raises(ArtifactError, match=r"model org/qwen cannot be fetched: .* which is offline"):
+        staging.with_draft(asked, node(tmp_path, hub=Hub(endpoint=server.url, offline=True)))
+    with pytest.raises(ArtifactError, match=f"model {MISSING} cannot be fetched: the hub has no such model"):
+        staging.with_draft(
+            drafting(elsewhere, replace(DRAFT, model=MISSING)), node(tmp_path, hub=Hub(endpoint=server.url))
+        )
+    pickled = drafting(elsewhere, replace(DRAFT, model="org/pickled"))
+    with pytest.raises(ArtifactError, match=r"draft model org/pickled has no weights in \*\.safetensors"):
+        staging.with_draft(pickled, node(tmp_path, hub=Hub(endpoint=server.url)))
+    with pytest.raises(InputError, match="llama-server takes a GGUF file"):
+        staging.with_draft(replace(asked, engine="llama-server"), node(tmp_path, hub=Hub(endpoint=server.url)))
 
 
 def gated(need: Need) -> Need:
