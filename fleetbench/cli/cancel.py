@@ -14,10 +14,15 @@ if TYPE_CHECKING:
     from fleetbench.fleet.control.sighting import Sighting, Source
 
 FAILED, INTERRUPTED = 1, 3
+EXAMPLES = """\b
+Examples:
+  fleetbench cancel nightly
+  fleetbench cancel nightly --address HEAD:6379 --no-wait
+"""
 LOOK_S = 0.3
 
 
-@click.command()
+@click.command(epilog=EXAMPLES)
 @run_argument
 @click.option("--no-wait", is_flag=True, help="Ask for it, and do not wait until it has stopped.")
 @place_options

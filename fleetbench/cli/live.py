@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from fleetbench.fleet.control.folding import Bad, counted, fold
 from fleetbench.fleet.control.status import RunStatus
 from fleetbench.matrix.types import LoadPoint, Outcome
 from fleetbench.plan.events import (
@@ -54,11 +56,41 @@ class Watched(Console):
         self.quiet = True
 
 
-class RunView:
+class Drawn(ABC):
+    """Lines on stderr that stay, and on a terminal a part below them that is drawn anew."""
+
+    def __init__(self, *, per_second: int) -> None:
+        self.console = Watched(stderr=True, highlight=False)
+        self._per_second = per_second
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self._live = Live(
+                console=self.console,
+                refresh_per_second=self._per_second,
+                transient=True,
+                get_renderable=self.render,
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    @abstractmethod
+    def render(self) -> Group:
+        """The part that is drawn anew."""
+
+
+class RunView(Drawn):
     """A bar, the launch and trial at work, and the cells; plain lines where stderr is no terminal."""
 
     def __init__(self, plan: Plan, todo: Plan, estimated_s: Mapping[str, float], *, settled: int) -> None:
-        self.console = Watched(stderr=True, highlight=False)
+        super().__init__(per_second=4)
         self.launches = {launch.launch_id: launch for launch in todo.launches}
         self.trials = {trial.trial_id: trial for trial in plan.trials}
         self.title = escape(f"{plan.matrix.name} (run {plan.run})")
@@ -74,50 +106,55 @@ class RunView:
         self.active: dict[str, _Active] = {}
         self.nodes: dict[str, str] = {}
         self.blocked: dict[str, str] = {}
+        self.bad: list[Bad] = []
         self.estimated_s = dict(estimated_s)
         self.planned_s = 0.0
         self.order = 0
         self.tok_s: float | None = None
         self.started = time.monotonic()
-        self.live: Live | None = None
-
-    def __enter__(self) -> Self:
-        if self.console.is_terminal:
-            self.live = Live(console=self.console, refresh_per_second=4, transient=True, get_renderable=self.render)
-            self.live.start()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.live is not None:
-            self.live.stop()
+        self._say_bad()
+        super().__exit__(kind, error, trace)
 
     def introduce(self) -> None:
         """What is about to happen."""
         plan, todo = self.trials, self.launches
         done = f", {self.settled} of {self.total} trials already done" if self.settled else ""
-        self.say(f"[bold]{self.title}[/]: {self.cells} cells, {len(plan)} trials in {len(todo)} engine launches{done}")
+        refused = f"{self.refused.total()} cells are refused:"
+        if plan:
+            todo_said = f"{len(plan)} trials in {len(todo)} engine launches"
+            self.say(f"[bold]{self.title}[/]: {self.cells} cells, {todo_said}{done}")
+            refused = f"  {refused}"
+        else:
+            refused = f"[bold]{self.title}[/]: nothing can run, all {refused}"
         if self.refused:
-            self.say(f"  {self.refused.total()} cells are refused:")
+            self.say(refused)
             for (rule, sentence), count in self.refused.most_common(_REASONS_SHOWN):
-                self.say(f"    {count} by {rule}: {escape(sentence)}")
+                self.say(f"    {count} by {rule}: {escape(sentence)}", hang=6)
             if (more := len(self.refused) - _REASONS_SHOWN) > 0:
                 self.say(f"    and {more} more reasons, in the table refusals")
 
-    def say(self, text: str) -> None:
-        """One line that stays."""
-        self.console.print(Text.from_markup(text), soft_wrap=not self.console.is_terminal)
+    def say(self, text: str, *, hang: int = 0) -> None:
+        """One line that stays; where a terminal is too narrow for it, what follows is set in by `hang`."""
+        said = Text.from_markup(text)
+        if self.console.is_terminal:
+            lines = said.wrap(self.console, max(self.console.width - hang, 1))
+            said = Text("\n" + " " * hang).join(lines)
+        self.console.print(said, soft_wrap=not self.console.is_terminal)
 
     def remark(self, text: str) -> None:
         """What somebody else wants to be known."""
         self.say(f"[yellow]note[/]: {escape(text)}")
 
     def tell(self, status: RunStatus) -> None:
-        """Say what keeps work waiting, once each time that it changes."""
+        """Say what went wrong since, and what keeps work waiting: that once each time that it changes."""
+        self._say_bad()
         for kind, why in status.blocked.items():
-            if self.blocked.get(kind) != why:
-                self.say(f"[yellow]blocked[/] {escape(kind)}: {escape(why)}")
+            if _cause(self.blocked.get(kind, "")) != _cause(why):
+                self.say(f"[yellow]blocked[/] {escape(kind)}: {escape(why)}", hang=4)
         self.blocked = dict(status.blocked)
 
     def watch(self, event: Start | Record | Event) -> None:
@@ -157,9 +194,17 @@ class RunView:
             self.wrong.pop(trial_id, None)
             return
         self.wrong[trial_id] = trial.cell.cell_id
-        self.say(f"  [red]{outcome.value}[/] {escape(describe(trial))}: {_one_line(reason)}")
+        self.bad.append(Bad(trial=trial, outcome=outcome, reason=_one_line(reason)))
+
+    def _say_bad(self) -> None:
+        """Trials that ended badly since it was called last, those that are alike in one line."""
+        for one in fold(self.bad):
+            which = describe(one.trials[0]) if len(one.trials) == 1 else counted(one.trials)
+            self.say(f"  [red]{one.outcome.value}[/] {escape(which)}: {one.reason}", hang=4)
+        self.bad.clear()
 
     def _launch_line(self, event: LaunchEnded | LaunchLost) -> None:
+        self._say_bad()
         active = self.active.pop(event.launch_id, None)
         if active is None:
             return
@@ -176,7 +221,7 @@ class RunView:
             f"{where or speed}"
         )
         if not ok:
-            self.say(f"        {_one_line(event.reason)}")
+            self.say(f"        {_one_line(event.reason)}", hang=8)
 
     def render(self) -> Group:
         """The live part: how far, what now, and the cells."""
@@ -224,6 +269,11 @@ class RunView:
         scale = elapsed / self.planned_s if self.planned_s > 0 else 1.0
         minutes, seconds = divmod(int(rest * scale), 60)
         return f"{minutes}:{seconds:02d} left"
+
+
+def _cause(blocked: str) -> str:
+    """Without how many launches wait, which changes all the time."""
+    return blocked.partition(": ")[2]
 
 
 def describe(trial: Trial, *, model: bool = True) -> str:

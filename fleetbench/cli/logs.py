@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
     from fleetbench.fleet.control.sighting import Sighting
 
 FAILED = 1
+EXAMPLES = """\b
+Examples:
+  fleetbench logs nightly --follow
+  fleetbench logs nightly --launch 9f3c           # what its engine said last
+  fleetbench logs nightly --address http://HEAD:8265
+"""
 LOOK_S = 0.5
 _TAILS = """
 SELECT launch_id, attempt, model, recipe, hardware, node, outcome, reason, log_tail
@@ -24,7 +31,7 @@ ORDER BY launch_id, started_at
 """
 
 
-@click.command()
+@click.command(epilog=EXAMPLES)
 @run_argument
 @click.option("--follow", "-f", is_flag=True, help="Go on until the run ends.")
 @click.option("--launch", metavar="ID", help="Instead the last lines that this launch's engine wrote.")
@@ -67,7 +74,10 @@ def _print(place: Place, seen: Sighting, *, follow: bool) -> int:
             break
         time.sleep(LOOK_S)
     if empty:
-        note(f"run {seen.run_id} has no log there{f': {seen.why}' if seen.why else ''}")
+        kept = seen.on_cluster and not seen.driven
+        folder = shlex.quote(seen.results or "DIR")
+        where = f" (it is in its warehouse: fleetbench logs {seen.run_id} --warehouse {folder})" if kept else ""
+        note(f"run {seen.run_id} has no log there: {seen.why or seen.condition}{where}")
     return FAILED if empty else 0
 
 

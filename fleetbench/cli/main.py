@@ -108,6 +108,13 @@ def say_error(sentence: str) -> None:
     click.echo(f"{click.style('error', fg='red', bold=True)}: {sentence}", err=True)
 
 
+def give_up(why: str) -> None:
+    """End this process with a sentence where Ray keeps it from its own end; to be called by a thread."""
+    say_error(why)
+    sys.stderr.flush()
+    os._exit(UNUSABLE)
+
+
 def _run() -> int:
     """Run the command that was typed; what it refuses is said, and is a code."""
     try:

@@ -15,6 +15,20 @@ if TYPE_CHECKING:
     from fleetbench.engine.settings import NodeSettings
 
 UNUSABLE = 4
+CHECK_EXAMPLES = """\b
+Examples:
+  fleetbench node check
+  fleetbench node check node.yaml
+
+\b
+Such a file:
+  engines:
+    vllm: {venv: /opt/vllm, args: [--enforce-eager]}
+"""
+SCHEMA_EXAMPLE = """\b
+Example:
+  fleetbench node schema > node.schema.json
+"""
 COMMANDS = {
     "up": ("fleetbench.cli.node_up:up", "Join this machine to a fleet, tagged by what it has."),
     "down": ("fleetbench.cli.node_up:down", "Take this machine out of its fleet."),
@@ -32,7 +46,7 @@ def node() -> None:
     """
 
 
-@click.command()
+@click.command(epilog=SCHEMA_EXAMPLE)
 def schema() -> None:
     """Print the JSON Schema of a node's settings, for editors.
 
@@ -43,7 +57,7 @@ def schema() -> None:
     click.echo(json.dumps(json_schema(), indent=2))
 
 
-@click.command()
+@click.command(epilog=CHECK_EXAMPLES)
 @click.argument("file", type=click.Path(path_type=Path), metavar="[FILE]", required=False)
 def check(file: Path | None) -> int:
     """Report every mistake in a node's settings, each with its line; then say what they mean on this machine.

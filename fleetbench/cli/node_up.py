@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import signal
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,21 +14,40 @@ from fleetbench.cli.options import token_option
 
 if TYPE_CHECKING:
     from fleetbench.fleet.nodes.joining import Joining
+    from fleetbench.fleet.nodes.processes import LocalNode
     from fleetbench.fleet.nodes.up import Up
 
 WIDTH = 9
+UP_EXAMPLES = """\b
+Examples:
+  fleetbench node up --head                         # on one machine
+  fleetbench node up --address HEAD:6379            # on each of the others
+  fleetbench node up --address HEAD:6379 --simulate h100:8
+"""
+DOWN_EXAMPLES = """\b
+Examples:
+  fleetbench node down                              # the only one here
+  fleetbench node down gpu01-2 --address HEAD:6379  # the one of that cluster
+  fleetbench node down --all --address HEAD:6379    # all of it that is here
+"""
 
 
-@click.command()
+@click.command(epilog=UP_EXAMPLES)
 @click.option("--head", is_flag=True, help="Start a cluster here; measured on as well where there are GPUs.")
 @click.option("--address", metavar="HOST:PORT", help="Of the head to join.")
-@click.option("--port", type=click.IntRange(1, 65535), help="Of this head.  [default: 6379]")
+@click.option("--port", type=click.IntRange(1, 65535), metavar="PORT", help="Of this head.  [default: 6379]")
 @click.option("--node-ip", metavar="IP", help="By which the others reach this machine, where it has several.")
 @click.option("--pool", metavar="NAME", help="In place of the settings' pool.")
 @click.option("--settings", type=click.Path(path_type=Path), metavar="FILE", help="Settings of this node.")
 @token_option
 @click.option("--simulate", metavar="KIND[:GPUS]", help="Play GPUs on this CPU, for a trial fleet: h100:8.")
 @click.option("--dashboard-host", metavar="IP", help="Where the head's dashboard listens.  [default: 127.0.0.1]")
+@click.option(
+    "--dashboard-port",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="Of the dashboard.  [default: 8265, or the next that is free]",
+)
 @click.option("--block", is_flag=True, help="Stay in the foreground, and end the node with it (for systemd).")
 @click.option("--dry-run", is_flag=True, help="Only print the labels and the command.")
 def up(
@@ -43,6 +61,7 @@ def up(
     token: Path | None,
     simulate: str | None,
     dashboard_host: str | None,
+    dashboard_port: int | None,
     block: bool,
     dry_run: bool,
 ) -> None:
@@ -50,13 +69,9 @@ def up(
 
     Finds its GPUs, checks them and its engines, and starts Ray as a node. Its processes know the cluster by a token,
     a private file that `--head` makes: copy it to every machine.
-
-    \b
-    fleetbench node up --head                       # on one machine
-    fleetbench node up --address HEAD:6379          # on each of the others
-    fleetbench node up --address HEAD:6379 --simulate h100:8
-    """  # noqa: D301 - click takes the character itself
-    _check(head=head, address=address, port=port, dashboard_host=dashboard_host)
+    """
+    of_head = {"--port": port, "--dashboard-host": dashboard_host, "--dashboard-port": dashboard_port}
+    _check(head=head, address=address, of_head=[name for name, value in of_head.items() if value is not None])
     from fleetbench.fleet.nodes.head import PORT, split_address
     from fleetbench.fleet.nodes.up import Wanted, bring_up, would_run
 
@@ -71,6 +86,7 @@ def up(
         token=token,
         simulate=simulate,
         dashboard_host=dashboard_host or "127.0.0.1",
+        dashboard_port=dashboard_port,
     )
     if dry_run:
         _show_plan(*would_run(wanted))
@@ -81,38 +97,72 @@ def up(
         _show(bring_up(wanted, _note))
 
 
-def _check(*, head: bool, address: str | None, port: int | None, dashboard_host: str | None) -> None:
+def _check(*, head: bool, address: str | None, of_head: list[str]) -> None:
     if head == (address is not None):
         raise click.UsageError("Give --head on the first machine, and --address HOST:PORT of it on the others.")
-    if not head and (port is not None or dashboard_host is not None):
-        raise click.UsageError("--port and --dashboard-host are of a head (--address has the port that is joined).")
+    if not head and of_head:
+        verb = "is" if len(of_head) == 1 else "are"
+        raise click.UsageError(f"{' and '.join(of_head)} {verb} of a head (--address has the port that is joined).")
 
 
-@click.command()
+@click.command(epilog=DOWN_EXAMPLES)
 @click.argument("names", nargs=-1, metavar="[NODE]...")
 @click.option("--all", "every", is_flag=True, help="All of this user's nodes on this machine.")
-def down(names: tuple[str, ...], *, every: bool) -> None:
+@click.option("--address", metavar="HOST:PORT", help="Only nodes of the cluster with this head.")
+def down(names: tuple[str, ...], *, every: bool, address: str | None) -> None:
     """Take this machine out of its fleet.
 
     Ends the Ray processes that `node up` started here, and no others. What a launch measures there is lost, and run
     again elsewhere. NODE is a node's name, needed where several are on this machine.
     """
-    from fleetbench.errors import InputError
+    if names and every:
+        raise click.UsageError("NODE names some, --all means every one: keep one of them")
     from fleetbench.fleet.nodes.processes import end, forget, local_nodes
 
     found = local_nodes()
-    known = ", ".join(node.name for node in found)
-    if unknown := [name for name in names if name not in {node.name for node in found}]:
-        raise InputError((f"no node {', '.join(unknown)} here ({f'there are {known}' if found else 'there is none'})",))
-    if not names and not every and len(found) > 1:
-        raise InputError((f"there are several nodes here: {known} (name those to end, or --all)",))
+    chosen = _chosen(found, names, address, every=every)
     if not found:
         click.echo("no node is up here")
-    for node in found:
-        if not names or node.name in names:
-            count = end(node)
-            forget(node)
-            click.echo(f"{node.name} is down ({count} processes ended)")
+    for node in chosen:
+        count = end(node)
+        forget(node)
+        click.echo(f"{node.name} is down ({count} processes ended)")
+
+
+def _chosen(found: list[LocalNode], names: tuple[str, ...], address: str | None, *, every: bool) -> list[LocalNode]:
+    """The nodes to be ended.
+
+    Raises:
+        InputError: others than these nodes, or more, may be meant.
+    """
+    from fleetbench.errors import InputError
+    from fleetbench.fleet.nodes.processes import of_cluster
+
+    there = f"there {'are' if len(found) > 1 else 'is'} {_listed(found)}" if found else "there is none"
+    nodes = found if address is None else of_cluster(found, address)
+    if address is not None and not nodes:
+        raise InputError((f"no node of the cluster at {address} is here ({there})",))
+    if unknown := [name for name in names if name not in {node.name for node in nodes}]:
+        raise InputError((f"no node {', '.join(unknown)} here ({there})",))
+    if not names and not every and len(nodes) > 1:
+        several = "name those to end, or --all; --address HOST:PORT for those of one cluster"
+        raise InputError((f"there are several nodes here: {_listed(nodes)} ({several})",))
+    for name in names:
+        meant = [node for node in nodes if node.name == name]
+        if len(meant) > 1:
+            heads = sorted({node.address for node in meant if node.address})
+            choose = f"name its cluster too: --address {heads[0]}" if len(heads) > 1 else "--all ends them all"
+            raise InputError((f"several nodes here are called {name}: {_listed(meant)} ({choose})",))
+    return [node for node in nodes if not names or node.name in names]
+
+
+def _listed(nodes: list[LocalNode]) -> str:
+    """By cluster."""
+    clusters: dict[str, list[str]] = {}
+    for node in nodes:
+        where = f"head at {node.address}" if node.address else "head unknown"
+        clusters.setdefault(where, []).append(f"{node.name}, its head" if node.head else node.name)
+    return "; ".join(f"{', '.join(sorted(names))} ({where})" for where, names in sorted(clusters.items()))
 
 
 def _block(bring_up: Callable[[], Up]) -> None:
@@ -154,6 +204,10 @@ def _show(up: Up) -> None:
     )
     for subject, said in (*_found(up.joining), *_next(up)):
         click.echo(f"  {click.style(f'{subject:<{WIDTH}}', fg='cyan')} {said}")
+    if up.no_jobs is not None:
+        again = f"fleetbench node down {up.node.name}, then node up --head --dashboard-port PORT"
+        why = f"the head is up, but its dashboard takes no jobs: {up.no_jobs}; to try again: {again}"
+        click.echo(f"{click.style('warning', fg='yellow')}: {why}", err=True)
 
 
 def _found(joining: Joining) -> Iterator[tuple[str, str]]:
@@ -188,11 +242,13 @@ def _next(up: Up) -> Iterator[tuple[str, str]]:
 
 def _from_anywhere(up: Up) -> str:
     """How to submit from a machine that is no node."""
+    from fleetbench.fleet.nodes.dashboard import installed
+
     found = up.head.dashboard
-    if found is None and find_spec("aiohttp") is None:
+    if up.no_jobs is not None:
+        return "from other machines not: see the warning"
+    if found is None or not installed():
         return "from other machines too, once it takes jobs: pip install '.[cluster]' here, in a checkout"
-    if found is None:
-        return "its dashboard did not start (was its port taken?): it takes no jobs; node down and node up try again"
     if found.startswith(("127.", "localhost")):
         port = found.rpartition(":")[2]
         return f"from elsewhere: ssh -L {port}:{found} {up.joining.facts.host}, then --address http://{found}"

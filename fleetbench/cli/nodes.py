@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fleetbench.cli.main import give_up
 from fleetbench.cli.options import format_option, token_option
 
 if TYPE_CHECKING:
@@ -22,10 +24,17 @@ COLUMNS = (
     "gpus_free", "share_free", "launches", "engines", "unusable_engines", "cache_free_bytes", "clock_offset_s",
     "version", "node_id",
 )  # fmt: skip
+EXAMPLES = """\b
+Examples:
+  fleetbench nodes                        # of this machine's cluster
+  fleetbench nodes --address HEAD:6379 --format json
+"""
+CLEAR = "\r\x1b[K"
+"""Takes a line of a terminal back."""
 STYLES = {"ready": "green", "busy": "cyan"}
 
 
-@click.command()
+@click.command(epilog=EXAMPLES)
 @click.option("--address", metavar="HOST:PORT", help="Of the head; by default of the cluster that this machine is in.")
 @token_option
 @format_option
@@ -38,10 +47,8 @@ def nodes(address: str | None, token: Path | None, form: str) -> int:
     """
     from fleetbench.fleet.nodes.connection import connected
 
-    with connected(_address(address), token) as head:
-        from fleetbench.fleet.nodes.survey import survey
-
-        found = survey()
+    with connected(_address(address), token, give_up) as head:
+        found = _survey()
     from fleetbench.cli.output import show
 
     if form != "table":
@@ -51,6 +58,33 @@ def nodes(address: str | None, token: Path | None, form: str) -> int:
     else:
         _show(found, head.address)
     return 0 if found and all(state.measurable for state in found) else FAILED
+
+
+def _survey() -> list[NodeState]:
+    """The nodes, those that are measured on with the names of what runs there."""
+    from fleetbench.fleet.control.visiting import runs_on_cluster
+    from fleetbench.fleet.nodes.state import KnownRun, with_names
+    from fleetbench.fleet.nodes.survey import survey
+
+    def say(count: int) -> None:
+        if sys.stderr.isatty():
+            click.echo(f"looking at {count} node{'' if count == 1 else 's'} ...", err=True, nl=False)
+
+    try:
+        found = survey(watch=say)
+        busy = any(state.launches for state in found)
+        runs = {
+            seen.run_id: KnownRun(
+                name=f"{seen.status.matrix}/{seen.status.run}",
+                launches={launch.launch_id: launch.label for launch in seen.status.running},
+            )
+            for seen in (runs_on_cluster() if busy else ())
+            if seen.status is not None
+        }
+    finally:
+        if sys.stderr.isatty():
+            click.echo(CLEAR, err=True, nl=False)
+    return [with_names(state, runs) for state in found]
 
 
 def _address(given: str | None) -> str:
@@ -81,7 +115,7 @@ def _show(found: Sequence[NodeState], address: str) -> None:
             state.node.name,
             f"{state.node.gpus} x {state.node.hardware}" if state.node.gpus else state.node.hardware,
             _there(state),
-            None if state.gpus_free is None else f"{state.gpus_free:g}",
+            state.gpus_open,
             *((state.node.pool,) if pools else ()),
             state.node.use,
             state.verdict,
@@ -89,10 +123,9 @@ def _show(found: Sequence[NodeState], address: str) -> None:
         for state in found
     )
     show(Result(columns=labels, rows=rows), "table")
-    for state in found:
-        _explain(state)
-    for line in _engines(found):
-        click.echo(line)
+    for lines in ([line for state in found for line in _explained(state)], list(_engines(found))):
+        if lines:
+            click.echo("\n" + "\n".join(lines))
 
 
 def _there(state: NodeState) -> str | None:
@@ -105,17 +138,17 @@ def _there(state: NodeState) -> str | None:
     return ", ".join(f"{count} x {kind}" for kind, count in kinds.items()) or "no GPU"
 
 
-def _explain(state: NodeState) -> None:
+def _explained(state: NodeState) -> Iterator[str]:
     """Why it is not simply ready, and what to do."""
     if state.verdict != "ready":
         name = click.style(state.node.name, fg=STYLES.get(state.verdict, "red"))
-        click.echo(f"\n{name}: {state.sentence}")
+        yield f"{name}: {state.sentence}"
         if state.remedy:
-            click.echo(f"  → {state.remedy}")
+            yield f"  → {state.remedy}"
     for name, why in (state.facts.unusable if state.facts else {}).items():
-        click.echo(f"\n{click.style(state.node.name, fg='yellow')}: {name} cannot be started: {why}")
+        yield f"{click.style(state.node.name, fg='yellow')}: {name} cannot be started: {why}"
     if state.note:
-        click.echo(f"\n{click.style(state.node.name, fg='yellow')}: {state.note}")
+        yield f"{click.style(state.node.name, fg='yellow')}: {state.note}"
 
 
 def _engines(found: Sequence[NodeState]) -> Iterator[str]:
@@ -125,9 +158,9 @@ def _engines(found: Sequence[NodeState]) -> Iterator[str]:
     for state in looked_at:
         for engine, version in (state.node.engines or {}).items():
             have.setdefault(f"{engine} {version}", []).append(state.node.name)
-    for number, (engine, names) in enumerate(have.items()):
+    for engine, names in have.items():
         where = "every node" if len(names) == len(looked_at) else ", ".join(names)
-        yield f"{'' if number else chr(10)}{click.style(engine, bold=True)} on {where}"
+        yield f"{click.style(engine, bold=True)} on {where}"
 
 
 def rows_of(found: Sequence[NodeState]) -> Result:
@@ -152,7 +185,7 @@ def _row(state: NodeState) -> tuple[object, ...]:
         state.note,
         ", ".join(f"{count} x {name}" for name, count in devices.items()) if facts else None,
         facts.driver if facts else None,
-        state.gpus_free,
+        state.gpus_open,
         state.share_free,
         ", ".join(state.launches),
         ", ".join(f"{name} {version}" for name, version in (node.engines or {}).items()) if facts else None,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from fleetbench.cli.main import give_up
 from fleetbench.cli.options import address_option, token_option, warehouse_option
 from fleetbench.errors import InputError
 
@@ -38,20 +39,30 @@ class Place:
     address: str | None
     warehouse: Path | None
 
-    def runs(self) -> list[Sighting]:
-        """Each run once; those that are driven first."""
+    def runs(self, *, jobs: bool = False) -> list[Sighting]:
+        """Each run once; those that are driven first; jobs: of those that have begun no launch too."""
         from fleetbench.fleet.control.sighting import runs_in_warehouse
 
-        found: dict[str, Sighting] = {}
+        seen: list[Sighting] = []
+        sent: list[Sighting] = []
         if self.address is not None:
             from fleetbench.fleet.control.visiting import runs_on_cluster
+            from fleetbench.fleet.jobs.table import runs_of_jobs
 
-            found = {seen.run_id: seen for seen in runs_on_cluster()}
-        for seen in runs_in_warehouse(self.warehouse) if self.warehouse else ():
-            found.setdefault(seen.run_id, seen)
-        return sorted(found.values(), key=lambda seen: not seen.driven)
+            sent = runs_of_jobs() if jobs else []
+            seen = [*runs_on_cluster(), *(one for one in sent if one.driven)]
+        if self.warehouse is not None:
+            seen += runs_in_warehouse(self.warehouse)
+        if self.address is not None:
+            from fleetbench.fleet.control.visiting import runs_that_left
 
-    def find(self, run: str) -> Sighting:
+            seen += [*runs_that_left(), *sent]
+        found: dict[str, Sighting] = {}
+        for one in seen:
+            found.setdefault(one.run_id, one)
+        return sorted(found.values(), key=lambda one: not one.driven)
+
+    def find(self, run: str, *, jobs: bool = False) -> Sighting:
         """The run that is meant; of several, the one that is being driven.
 
         Raises:
@@ -59,7 +70,7 @@ class Place:
         """
         from fleetbench.report.runs import hits
 
-        runs = {seen.run_id: seen for seen in self.runs()}
+        runs = {seen.run_id: seen for seen in self.runs(jobs=jobs)}
         meant = hits(run, [seen.names for seen in runs.values()])
         driven = [run_id for run_id in meant if runs[run_id].driven]
         for found in (driven, meant):
@@ -67,6 +78,8 @@ class Place:
                 return runs[found[0]]
             if found:
                 raise InputError((f"{run} may be any of {', '.join(found)}: give a run_id",))
+        if not jobs and self.address is not None:
+            self._check_sent(run)
         return self._measured(run)
 
     def source(self, seen: Sighting) -> Source:
@@ -79,6 +92,20 @@ class Place:
             return OnCluster(seen.run_id)
         return InWarehouse(self.warehouse or Path(), seen.run_id)
 
+    def _check_sent(self, run: str) -> None:
+        """Of a run that has begun no launch there is nothing to be seen but how its job stands.
+
+        Raises:
+            InputError: it is such a one.
+        """
+        from fleetbench.report.runs import hits
+
+        sent = {seen.run_id: seen for seen in self.runs(jobs=True)}
+        meant = hits(run, [seen.names for seen in sent.values()])
+        if len(meant) == 1:
+            seen = sent[meant[0]]
+            raise InputError((f"run {seen.run_id} is not being measured: {seen.why or seen.condition}",))
+
     def _measured(self, run: str) -> Sighting:
         """A run that is only in the warehouse's tables: nobody drives it, and it left no status."""
         from fleetbench.fleet.control.sighting import InWarehouse
@@ -87,8 +114,8 @@ class Place:
 
         if self.warehouse is None:
             why = (
-                f"no run {run} is being measured on the cluster at {self.address}: `fleetbench status --address "
-                f"{self.address}` lists those that are; one that has ended is found by --warehouse DIR"
+                f"the cluster at {self.address} knows no run {run}: `fleetbench status --address {self.address}` lists "
+                f"those that it does; one that ended long ago is found by `fleetbench status {run} --warehouse DIR`"
             )
             raise InputError((why,))
         with connect(self.warehouse) as connection:
@@ -104,7 +131,7 @@ def looking(address: str | None, token: Path | None, warehouse: Path, *, both: b
         return
     from fleetbench.fleet.nodes.connection import connected
 
-    with connected(address, token) as head:
+    with connected(address, token, give_up) as head:
         yield Place(address=head.address, warehouse=warehouse if both or warehouse_given() else None)
 
 

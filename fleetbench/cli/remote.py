@@ -57,9 +57,12 @@ def send(
     if code is None:
         note(f"left: the run goes on. Watch it, or stop it:\n  {watch}\n  {cancel}")
         return INTERRUPTED
-    if code == INTERRUPTED:
+    if code in (FAILED, INTERRUPTED):
         words = ["--run", run, "--address", address, "--warehouse", str(warehouse), *options]
-        note(f"from here, go on with\n  {shlex.join(['fleetbench', 'submit', str(matrix), *words])}")
+        if code == FAILED and "--retry-failed" not in options:
+            words.append("--retry-failed")
+        what = "go on" if code == INTERRUPTED else "run it again"
+        note(f"from here, {what} with\n  {shlex.join(['fleetbench', 'submit', str(matrix), *words])}")
     return code
 
 
@@ -74,7 +77,8 @@ def ask(verb: str, words: Sequence[str], address: str | None, token: Path | None
 
 def ask_cancel(run: str, address: str | None, token: Path | None, warehouse: Path, *, no_wait: bool) -> int:
     """Stop a run by its desk on the cluster, or its job, where that has not come to have one."""
-    from fleetbench.fleet.jobs.runs import ACTIVE, stop
+    from fleetbench.fleet.jobs.marks import ACTIVE
+    from fleetbench.fleet.jobs.runs import stop
 
     api = _reach(address or "", token)
     code = _ask(api, ["cancel", run, *(["--no-wait"] if no_wait else [])], _job_of(api, run), warehouse)

@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 
 UNSURE_MOST = 0.9
 EPILOG = """\b
+Example:
+  fleetbench simulate matrix.yaml --fleet fleet.yaml --svg run.svg
+
+\b
+A fleet, of which count (1), gpus (the kind's in the catalog) and use (whole)
+may be left out:
+  nodes: [{hardware: h100, count: 4, gpus: 8, engines: [vllm==0.33.0]}]
+
+\b
 Faults, each with its probability:
   lost=P     a launch's actor dies, per launch
   node=P     a launch's node dies, back after 5 minutes, per launch
@@ -52,7 +61,7 @@ def _share(text: str) -> float:
     "--fleet",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Nodes by kind, in YAML.  [required]",
+    help="Nodes by kind, in YAML; see below.  [required]",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all chance: the same seed, the same schedule.")
 @click.option(
@@ -68,7 +77,7 @@ def _share(text: str) -> float:
     type=Parsed("faults", _faults),
     default="",
     metavar="LIST",
-    help="What goes wrong, like lost=0.01,node=0.002; see below.",
+    help="What goes wrong, like lost=0.01,node=0.002; see below.  [default: nothing]",
 )
 @click.option("--first-come", is_flag=True, help="Start launches in the plan's order, to see what the order is worth.")
 @click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Draw the schedule.")

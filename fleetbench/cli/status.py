@@ -14,11 +14,19 @@ from fleetbench.cli.places import Place, is_url, looking, place_options
 if TYPE_CHECKING:
     from fleetbench.fleet.control.sighting import Sighting
 
+EXAMPLES = """\b
+Examples:
+  fleetbench status                               # in ./fleetbench-data
+  fleetbench status --address HEAD:6379           # on a cluster
+  fleetbench status nightly --address http://HEAD:8265
+"""
 ENDED_SHOWN = 10
 """Runs that are driven no more, in a list."""
+TOLD = ("gone", "silent", "unknown", "waiting")
+"""Conditions that need a sentence in a list."""
 
 
-@click.command()
+@click.command(epilog=EXAMPLES)
 @click.argument("run", metavar="[RUN]", required=False)
 @place_options
 @format_option
@@ -35,7 +43,7 @@ def status(run: str | None, address: str | None, token: Path | None, warehouse: 
         if run is None:
             _list(place, form)
         else:
-            _one(place.find(run), form)
+            _one(place.find(run, jobs=True), form)
     return 0
 
 
@@ -45,23 +53,23 @@ def _list(place: Place, form: str) -> None:
     from fleetbench.cli.status_text import brief, remark, rows
     from fleetbench.report.result import PAGE
 
-    runs = place.runs()
+    runs = place.runs(jobs=True)
     driven = sum(seen.driven for seen in runs)
     shown = runs if form in ("json", "csv") else runs[: driven + ENDED_SHOWN]
     if not shown:
-        if place.warehouse is None:
-            note(f"no run is being measured at {place.address}; those that ended are in their --warehouse DIR")
-        else:
-            note(f"no run is being measured in {place.warehouse}, and none has left word there")
+        where = f"at {place.address}" if place.warehouse is None else f"in {place.warehouse}"
+        note(f"no run is being measured {where}, and none has left word there")
     if shown or form != "table":
         width = PAGE if form == "table" else None
         show(rows(shown) if form in ("json", "csv") else brief(shown, time.time(), width=width), form)
     if form == "table":
         for seen in shown:
-            if seen.condition in ("gone", "silent", "unknown", "waiting") and (said := remark(seen)):
+            if (seen.condition in TOLD or seen.status is None) and (said := remark(seen)):
                 note(f"{seen.run_id} {seen.condition}: {said}")
         if (more := len(runs) - len(shown)) > 0:
             note(f"and {more} older ones: fleetbench runs lists them")
+        if place.warehouse is None:
+            note("all that have ended are in their warehouse: fleetbench status --warehouse DIR")
 
 
 def _one(seen: Sighting, form: str) -> None:

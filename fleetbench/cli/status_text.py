@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import shlex
 from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
@@ -20,6 +21,7 @@ _STYLES: dict[Condition, str] = {
     "running": "green",
     "ended": "bold",
     "interrupted": "yellow",
+    "failed": "red",
     "waiting": "yellow",
     "starting": "yellow",
     "gone": "red",
@@ -43,6 +45,7 @@ _COLUMNS = (
     "host",
     "pid",
     "cluster",
+    "warehouse",
     "submitted",
     "updated",
     "why",
@@ -80,10 +83,8 @@ def remark(seen: Sighting) -> str | None:
     """What a condition means, and what to do next; None where it speaks for itself."""
     why = f"{seen.why}: " if seen.why else ""
     match seen.condition:
-        case "gone":
+        case "gone" | "interrupted":
             return f"{why}{_GO_ON}"
-        case "interrupted":
-            return _GO_ON
         case "waiting":
             return "no launch can run now: it waits for nodes, or for those that others use"
         case _:
@@ -95,16 +96,30 @@ def describe(seen: Sighting, now_s: float) -> list[Text]:
     status = seen.status
     if status is None:
         return [
-            Text(f"run {seen.run_id}", style="bold"),
+            _title(seen.run_id, seen.matrix, seen.run),
             Text(f"{seen.condition}: {remark(seen) or 'no more is known'}"),
+            *_results(seen),
         ]
-    lines = [
-        Text.assemble((f"{shown(status.matrix)}/{shown(status.run)}", "bold"), f" (run {seen.run_id})"),
-        _state_line(seen, status, now_s),
-    ]
+    lines = [_title(seen.run_id, status.matrix, status.run), _state_line(seen, status, now_s)]
     if (said := remark(seen)) is not None:
         lines.append(Text(said))
-    return [*lines, Text(_trials_line(status, driven=seen.driven)), *work(status, now_s, driven=seen.driven)]
+    trials = Text(_trials_line(status, driven=seen.driven))
+    return [*lines, trials, *work(status, now_s, driven=seen.driven), *_results(seen)]
+
+
+def _title(run_id: str, matrix: str, run: str) -> Text:
+    if not run:
+        return Text(f"run {run_id}", style="bold")
+    return Text.assemble((f"{shown(matrix)}/{shown(run)}", "bold"), f" (run {run_id})")
+
+
+def _results(seen: Sighting) -> list[Text]:
+    """Where the results are of a run that a cluster tells of, and is no more driven there."""
+    if seen.driven or not seen.on_cluster or seen.condition == "failed":
+        return []
+    where = f"--warehouse {shlex.quote(seen.results)}" if seen.results else "--warehouse DIR"
+    host = f", on {shown(seen.status.host)}" if seen.status and seen.results else ""
+    return [Text(f"more by: fleetbench status {seen.run_id} {where}{host}")]
 
 
 def work(status: RunStatus, now_s: float, *, driven: bool, most: int = LAUNCHES_SHOWN) -> list[Text]:
@@ -183,12 +198,18 @@ def rows(sightings: Sequence[Sighting]) -> Result:
 
 
 def _row(seen: Sighting) -> dict[str, object]:
-    known: dict[str, object] = {"run_id": seen.run_id, "state": seen.condition, "why": seen.why}
+    _, run, matrix = seen.names
+    known: dict[str, object] = {
+        "run_id": seen.run_id,
+        "matrix": matrix or None,
+        "run": run or None,
+        "state": seen.condition,
+        "why": seen.why,
+        "warehouse": seen.results,
+    }
     if (status := seen.status) is None:
         return known
     return known | {
-        "matrix": status.matrix,
-        "run": status.run,
         "trials": status.trials,
         "done": done(status),
         "ok": status.outcomes.get("ok", 0),
@@ -238,11 +259,13 @@ def brief(sightings: Sequence[Sighting], now_s: float, *, width: int | None = No
 
 
 def _brief(seen: Sighting, now_s: float) -> tuple[object, ...]:
+    _, run, matrix = seen.names
+    name = f"{matrix}/{run}" if run else None
     if (status := seen.status) is None:
-        return (seen.run_id, None, seen.condition, *(None,) * 5)
+        return (seen.run_id, name, seen.condition, *(None,) * 5)
     return (
         seen.run_id,
-        f"{status.matrix}/{status.run}",
+        name,
         seen.condition,
         f"{done(status)}/{status.trials}",
         failed(status),

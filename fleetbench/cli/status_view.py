@@ -4,43 +4,27 @@ from __future__ import annotations
 
 import re
 import time
-from types import TracebackType
-from typing import Self
 
 from rich.console import Group
-from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fleetbench.cli.live import Watched
+from fleetbench.cli.live import Drawn
 from fleetbench.cli.status_text import describe, done, failed, lasted, remark, work
 from fleetbench.fleet.control.sighting import Sighting
 
 _DAY = re.compile(r"^\d{4}-\d\d-\d\dT(?=\d\d:\d\d:\d\dZ )")
 
 
-class StatusView:
+class StatusView(Drawn):
     """A bar, the launches at work and what is blocked; plain lines where stderr is no terminal."""
 
     def __init__(self) -> None:
-        self.console = Watched(stderr=True, highlight=False)
-        self.live: Live | None = None
+        super().__init__(per_second=2)
         self.seen: Sighting | None = None
         self.first: str | None = None
         self.said: str | None = None
-
-    def __enter__(self) -> Self:
-        if self.console.is_terminal:
-            self.live = Live(console=self.console, refresh_per_second=2, transient=True, get_renderable=self.render)
-            self.live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.live is not None:
-            self.live.stop()
 
     def show(self, seen: Sighting) -> None:
         """How the run stands now; a change that is no line of its log is said."""

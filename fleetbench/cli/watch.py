@@ -11,13 +11,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fleetbench.cli.main import EPILOG
+from fleetbench.cli.main import EPILOG as CODES
 from fleetbench.cli.places import again, is_url, leaving, looking, place_options, run_argument
 
 if TYPE_CHECKING:
     from fleetbench.cli.status_view import StatusView
     from fleetbench.fleet.control.sighting import Sighting, Source
 
+EPILOG = f"""\b
+Examples:
+  fleetbench watch nightly
+  fleetbench watch nightly --address http://HEAD:8265
+
+{CODES}"""
 FAILED, INTERRUPTED = 1, 3
 LOOK_S = 0.5
 LINES_SHOWN = 5

@@ -6,6 +6,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from tests.cli.inside import inside
 from tests.cli.shell import fleetbench
 
 
@@ -20,6 +21,14 @@ def test_the_group_lists_its_commands_at_once_and_guesses_what_was_meant(tmp_pat
     ]
     assert max(map(len, said.out.splitlines())) <= 80
     assert "Did you mean check?" in fleetbench("node", "chekc", folder=tmp_path).err
+
+
+@pytest.mark.parametrize("verb", ["up", "down", "check", "schema"])
+def test_each_command_s_help_ends_with_examples_within_80_columns(verb: str, tmp_path: Path) -> None:
+    said = inside("node", verb, "--help", folder=tmp_path)
+    assert said.code == 0
+    assert f"  fleetbench node {verb}" in said.out.partition("Example")[2]
+    assert max(map(len, said.out.splitlines())) <= 80
 
 
 def test_the_schema_is_one(tmp_path: Path) -> None:

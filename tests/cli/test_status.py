@@ -235,6 +235,7 @@ def test_nothing_driven_is_said_and_an_empty_list(tmp_path: Path) -> None:
     said = inside("status", folder=tmp_path)
     assert (said.code, said.out) == (0, "")
     assert "no run is being measured in" in said.err
+    assert "all that have ended" not in said.err, "the warehouse has them"
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -243,6 +244,7 @@ def test_help_fits_the_page_and_mistypings_get_a_hint(tmp_path: Path, verb: str)
     said = inside(verb, "--help", folder=tmp_path)
     assert said.code == 0
     assert max(map(len, said.out.splitlines())) <= 80
+    assert f"  fleetbench {verb}" in said.out.partition("Examples:")[2]
     assert f"Did you mean {verb}?" in inside(f"{verb}x", folder=tmp_path).err
 
 

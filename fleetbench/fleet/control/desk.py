@@ -17,6 +17,7 @@ from ray.exceptions import GetTimeoutError, PendingCallsLimitExceeded, RayActorE
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fleetbench.errors import UnusableEnvironmentError
+from fleetbench.fleet.control.parting import forget, keep
 from fleetbench.fleet.control.sole import BeingDrivenError
 from fleetbench.fleet.control.status import RunStatus
 from fleetbench.fleet.control.telling import encode, line_of
@@ -88,14 +89,14 @@ class Desk:
 
     run_id: str
     actor: Any
+    last: RunStatus | None = None
     _asked: Any = None
     _cancelled: bool = False
-    _last: str | None = None
     _reopened_at: float = field(default_factory=time.monotonic)
 
     def tell(self, status: RunStatus) -> None:
-        self._last = encode(status)
-        self._send("tell", self._last)
+        self.last = status
+        self._send("tell", encode(status))
 
     def say(self, line: str) -> None:
         self._send("say", line_of(line))
@@ -131,8 +132,8 @@ class Desk:
         self._reopened_at = time.monotonic()
         with suppress(RayError, ValueError):
             self.actor = _create(self.run_id)
-            if self._last is not None:
-                self._send("tell", self._last)
+            if self.last is not None:
+                self._send("tell", encode(self.last))
 
 
 @contextmanager
@@ -149,17 +150,20 @@ def desk(run_id: str) -> Iterator[Desk]:
     except UnusableEnvironmentError:  # of a Ray that is gone; else the desk goes with this process
         raise
     except BaseException:
-        _close(opened.actor)
+        _close(opened)
         raise
-    _close(opened.actor)
+    _close(opened)
 
 
-def _close(actor: Any) -> None:
-    """Who watches hears the last word before the desk is gone."""
+def _close(opened: Desk) -> None:
+    """Who watches hears the last word before the desk is gone, and who asks later does from the cluster."""
     with suppress(RayError):  # a Ray that is gone took it along
-        if ray.get(actor.watched.remote(), timeout=ANSWER_S):
+        watched = ray.get(opened.actor.watched.remote(), timeout=ANSWER_S)
+        if opened.last is not None:
+            keep(opened.last)
+        if watched:
             time.sleep(LINGER_S)
-        ray.kill(actor)
+        ray.kill(opened.actor)
 
 
 def _open(run_id: str) -> Desk:
@@ -181,6 +185,7 @@ def _open(run_id: str) -> Desk:
             f"a process for run {run_id} does not start on this machine's Ray node ({type(error).__name__}): "
             "see whether it has memory and disk left"
         ) from error
+    forget(run_id)
     return Desk(run_id=run_id, actor=actor)
 
 

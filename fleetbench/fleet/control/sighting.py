@@ -11,9 +11,9 @@ from fleetbench.fleet.control.sole import is_driven
 from fleetbench.fleet.control.status import RunStatus
 from fleetbench.fleet.control.telling import BrokenStatusError
 
-Condition = Literal["starting", "running", "waiting", "ended", "interrupted", "gone", "silent", "unknown"]
-"""starting: driven, and without a word yet; gone: its controller died; silent: it does not answer; unknown: a broken
-status."""
+Condition = Literal["starting", "running", "waiting", "ended", "interrupted", "failed", "gone", "silent", "unknown"]
+"""starting: driven, and without a word yet; failed: its job ended before its controller began; gone: its controller
+died; silent: it does not answer; unknown: a broken status."""
 DRIVEN: frozenset[Condition] = frozenset({"starting", "running", "waiting", "silent"})
 
 UNRECORDED = "nobody measures it, and no record is left of who did (fleetbench runs shows what it has)"
@@ -24,7 +24,8 @@ STARTING = "its controller has begun, and has started no launch yet"
 class Sighting:
     """A run at one moment.
 
-    status: the last that is known; why: in a sentence, where the condition needs one; on_cluster: seen by its desk.
+    status: the last that is known; why: in a sentence, where the condition needs one; on_cluster: seen there, by its
+    desk or its job; run, matrix, warehouse: as RunStatus has them, where there is none.
     """
 
     run_id: str
@@ -32,6 +33,9 @@ class Sighting:
     status: RunStatus | None
     why: str | None = None
     on_cluster: bool = False
+    run: str = ""
+    matrix: str = ""
+    warehouse: str | None = None
 
     @property
     def driven(self) -> bool:
@@ -40,7 +44,13 @@ class Sighting:
     @property
     def names(self) -> tuple[str, str, str]:
         """run_id, run and matrix, as a run is looked up by."""
-        return (self.run_id, self.status.run if self.status else "", self.status.matrix if self.status else "")
+        named = self.status or self
+        return (self.run_id, named.run, named.matrix)
+
+    @property
+    def results(self) -> str | None:
+        """The folder that its results are in, as its controller's host sees it."""
+        return self.status.warehouse if self.status else self.warehouse
 
 
 class Source(Protocol):

@@ -84,6 +84,7 @@ class Standing:
             unfit=machine.unfit,
             cost_usd=machine.cost_usd(now_s) if priced else None,
             left_s=machine.remaining_s(now_s),
+            warehouse=str(self.submission.warehouse.root.resolve()),
         )
 
     def _launch(self, run: Running, now_s: float) -> LaunchStatus:

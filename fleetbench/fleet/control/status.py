@@ -29,8 +29,9 @@ class LaunchStatus:
 class RunStatus:
     """A run at one moment.
 
-    host, pid: of its controller; address: of its cluster, None where it runs on a Ray of its own. outcomes: trials that
-    have one, by outcome, those of earlier submissions included. waiting: launches that are still to be started.
+    host, pid: of its controller; address: of its cluster, None where it runs on a Ray of its own; warehouse: folder of
+    its results, as that host sees it. outcomes: trials that have one, by outcome, those of earlier submissions
+    included. waiting: launches that are still to be started.
     blocked: why, by hardware kind; unfit: nodes that are not measured on, with why. cost_usd: spent, None without
     prices; left_s: estimated seconds to the end, None where nobody knows. updated_s: seconds since 1970 (UTC).
     """
@@ -52,3 +53,4 @@ class RunStatus:
     unfit: Mapping[str, str] = field(default_factory=dict)
     cost_usd: float | None = None
     left_s: float | None = None
+    warehouse: str | None = None

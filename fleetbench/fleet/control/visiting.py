@@ -12,6 +12,7 @@ from ray.util import list_named_actors
 
 from fleetbench.errors import FleetbenchError, UnusableEnvironmentError
 from fleetbench.fleet.control.desk import ANSWER_S, PREFIX
+from fleetbench.fleet.control.parting import FINAL, last_word, last_words
 from fleetbench.fleet.control.sighting import STARTING, Sighting
 from fleetbench.fleet.control.status import RunStatus
 from fleetbench.fleet.control.telling import BrokenStatusError, decode
@@ -34,7 +35,7 @@ class OnCluster:
     _last: RunStatus | None = None
 
     def look(self) -> Sighting:
-        """How it stands; once its desk is gone, by the last that it was heard to say here."""
+        """How it stands; once its desk is gone, by the last that it said."""
         try:
             said = self._ask("status")
             self._last = decode(said) if said else None
@@ -64,7 +65,9 @@ class OnCluster:
         self._ask("cancel")
 
     def _without_desk(self) -> Sighting:
-        if self._last is not None and self._last.state in ("ended", "interrupted"):
+        if self._last is None or self._last.state not in FINAL:
+            self._last = last_word(self.run_id) or self._last
+        if self._last is not None and self._last.state in FINAL:
             return Sighting(on_cluster=True, run_id=self.run_id, condition=self._last.state, status=self._last)
         why = "its controller has left the cluster without a last word"
         return Sighting(on_cluster=True, run_id=self.run_id, condition="gone", status=self._last, why=why)
@@ -104,6 +107,11 @@ def runs_on_cluster() -> list[Sighting]:
         ray.wait(list(asked.values()), num_returns=len(asked), timeout=ANSWER_S)
     found = [_answered(run_id, answer) for run_id, answer in asked.items()]
     return sorted((run for run in found if run is not None), key=lambda run: run.run_id)
+
+
+def runs_that_left() -> list[Sighting]:
+    """The runs that have ended on the cluster, as far as it knows, the latest first."""
+    return [sighting(status.run_id, status) for status in last_words()]
 
 
 def _answered(run_id: str, answer: Any) -> Sighting | None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from fleetbench.fleet.control.folding import Bad, counted, fold
 from fleetbench.fleet.control.standing import Standing, trial_label
 from fleetbench.matrix.types import Outcome
 from fleetbench.plan.events import (
@@ -18,15 +22,41 @@ from fleetbench.plan.events import (
 )
 
 
-def sentence(happened: Start | Record | Event, standing: Standing) -> str | None:
+@dataclass(slots=True, kw_only=True)
+class RunLog:
+    """Says what happens in a run, a line each; of trials that end alike at once, one line.
+
+    say: keeps a line; standing: knows the run's names.
+    """
+
+    say: Callable[[str], None]
+    standing: Standing
+    _bad: list[Bad] = field(default_factory=list)
+
+    def hear(self, happened: Start | Record | Event) -> None:
+        if isinstance(happened, Record):
+            self._bad.append(Bad(trial=happened.trial, outcome=happened.outcome, reason=happened.reason))
+            return
+        self.flush()
+        if (line := _sentence(happened, self.standing)) is not None:
+            self.say(line)
+
+    def flush(self) -> None:
+        """Say what it has kept back, to be called once a while and at the end."""
+        for one in fold(self._bad):
+            first = one.trials[0].trial_id
+            which = _trial(first, self.standing) if len(one.trials) == 1 else counted(one.trials)
+            self.say(f"{one.outcome.value} {which}: {one.reason}")
+        self._bad.clear()
+
+
+def _sentence(happened: Start | Event, standing: Standing) -> str | None:
     """What happened, in a line; None for what nobody looks for."""
     match happened:
         case Start():
             again = f", attempt {happened.attempt + 1}" if happened.attempt else ""
             what = f"{happened.launch.label} on {happened.launch.hardware}, {len(happened.trials)} trials{again}"
             return f"start {happened.launch.launch_id}: {what}"
-        case Record():
-            return f"{happened.outcome.value} {_trial(happened.trial.trial_id, standing)}: {happened.reason}"
         case Interrupted():
             return f"stopping: {happened.reason}"
         case Placed() | SessionUp() | TrialEnded() | LaunchEnded() | LaunchLost():

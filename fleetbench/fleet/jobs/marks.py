@@ -9,3 +9,5 @@ MARK = "\x1e"
 """Begins a line of a job's standard output; Ray keeps both streams as one, with its own lines between."""
 PYTHON = "FLEETBENCH_PYTHON"
 """The interpreter that has fleetbench, in a node's environment: a job's shell may have none in its PATH, or another."""
+ACTIVE = frozenset({"PENDING", "RUNNING"})
+"""States of a job that has not ended."""

@@ -14,17 +14,18 @@ from typing import Any
 
 from fleetbench.errors import InputError, UnusableEnvironmentError
 from fleetbench.fleet.jobs.api import JobsApi, LostError, RefusedError, job_path
-from fleetbench.fleet.jobs.marks import MARK, MATRIX, NAME, PYTHON, RUN, RUN_ID, WAREHOUSE
+from fleetbench.fleet.jobs.marks import ACTIVE, MARK, MATRIX, NAME, PYTHON, RUN, RUN_ID, WAREHOUSE
+from fleetbench.matrix.fields import is_hub_word
 from fleetbench.matrix.identity import run_id
 from fleetbench.matrix.read import read_elsewhere
 
 PREFIX = "fleetbench-"
 MATRIX_BYTES = 64 * 1024
 """Of a compressed matrix: a job's metadata is one variable of its driver's environment, 128 KiB with all else."""
-ACTIVE = frozenset({"PENDING", "RUNNING"})
 LOOK_S = 0.5
-LOG_BYTES_PER_S = 2_000_000
-"""The API gives a job's whole log each time, so a long one is asked for less often."""
+LOG_BYTES_PER_S = 200_000
+"""At most, while a job goes on: the API gives its whole log each time, so a long one is asked for less often. What is
+new alone comes by a WebSocket only, two seconds late, and not through a proxy that passes plain HTTP."""
 LOST_S = 60.0
 """How long a follower looks for a dashboard that does not answer any more."""
 STOPPED, FAILED = 3, 1
@@ -63,7 +64,7 @@ def submit_job(
         UnusableEnvironmentError: the cluster does not take it.
     """
     text, read, lines = read_elsewhere(matrix)
-    mistakes = [lines.mistake(loc, why) for loc, why in _here_alone(read)]
+    mistakes = [lines.mistake(loc, why) for loc, why in _here_alone(read, matrix.parent)]
     if not warehouse.is_absolute():
         mistakes.append(f"--warehouse {warehouse}: give the whole path, as the cluster's nodes see it")
     packed = base64.b64encode(zlib.compress(text.encode(), 9)).decode("ascii")
@@ -139,26 +140,28 @@ def entrypoint(words: Sequence[str]) -> str:
 
 
 def follow(handle: JobHandle, write: Write, *, last: int | None = None) -> int:
-    """Write a job's lines as they come until it ends; returns its exit code, 3 where it was stopped.
+    """Write a job's lines as they come until it ends, its end at once; returns its exit code, 3 where it was stopped.
 
     last: of the lines that are there already, no more than so many.
 
     Raises:
         UnusableEnvironmentError: the dashboard was lost, or the job did not come to run.
     """
-    written = 0
+    written, due_s = 0, 0.0
     while True:
         job = _patient(handle, "", "status")
         ended = job["status"] not in ACTIVE
-        text = str(_patient(handle, "/logs", "logs")["logs"])
-        whole = len(text) if ended else text.rfind("\n") + 1
-        lines = list(_own(text[:whole], written))
-        for line in lines if last is None else lines[-last:]:
-            write(line.removeprefix(MARK), line.startswith(MARK))
-        written, last = max(whole, written), None
+        if ended or time.monotonic() >= due_s:
+            text = str(_patient(handle, "/logs", "logs")["logs"])
+            due_s = time.monotonic() + len(text) / LOG_BYTES_PER_S
+            whole = len(text) if ended else text.rfind("\n") + 1
+            lines = list(_own(text[:whole], written))
+            for line in lines if last is None else lines[-last:]:
+                write(line.removeprefix(MARK), line.startswith(MARK))
+            written, last = max(whole, written), None
         if ended:
             return _code(job)
-        time.sleep(max(LOOK_S, len(text) / LOG_BYTES_PER_S))
+        time.sleep(LOOK_S)
 
 
 def log(handle: JobHandle, write: Write) -> None:
@@ -212,13 +215,15 @@ def stop(api: JobsApi, submission_id: str) -> None:
         raise UnusableEnvironmentError(str(error)) from error
 
 
-def _here_alone(matrix: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Paths in a matrix that mean nothing on another machine."""
+def _here_alone(matrix: Any, folder: Path) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Paths in a matrix of that folder that mean nothing on another machine."""
     why = "a relative path means nothing on the cluster (give the whole path, as its nodes see it)"
     for index, model in enumerate(matrix.models):
         if model.path is not None and not PurePosixPath(model.path).is_absolute():
             yield ("models", index, "path"), why
     for index, recipe in enumerate(matrix.recipes):
-        paths = [*recipe.lora, recipe.calibration and recipe.calibration.path, recipe.draft and recipe.draft.model]
+        paths = [*recipe.lora, recipe.calibration and recipe.calibration.path]
+        if recipe.draft and (not is_hub_word(recipe.draft.model or "") or (folder / recipe.draft.model).exists()):
+            paths.append(recipe.draft.model)
         if any(path and not PurePosixPath(path).is_absolute() for path in paths):
             yield ("recipes", index), why

@@ -7,7 +7,7 @@ import os
 import platform
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -15,22 +15,30 @@ from typing import Any
 
 from fleetbench.errors import UnusableEnvironmentError
 from fleetbench.fleet.nodes import cluster_token
+from fleetbench.fleet.nodes.deadline import deadline
 from fleetbench.fleet.nodes.head import Head, reach, split_address
+from fleetbench.fleet.nodes.head_watch import watched_head
 
 NAMESPACE = "fleetbench"
 AUTO = "auto"
 """The cluster that this process is in."""
 ADDRESS = "RAY_ADDRESS"
 DASHBOARD_PORT = 8265
+STUCK_S = 30.0
+"""For Ray to connect, which takes it a second: it asks this machine's raylet, which asks a head that may be gone."""
+_ANEW = "start it again there (fleetbench node up --head), and then the same command"
+_HANGS = "its head or this machine's node hangs or died (see whether they are up, then the same command)"
 
 
 @contextmanager
-def connected(address: str, token: Path | None = None) -> Iterator[Head]:
+def connected(address: str, token: Path | None, give_up: Callable[[str], None]) -> Iterator[Head]:
     """Connect this process to the cluster whose head is at `address`, and part from it at the end.
 
     Args:
         address: `HOST[:PORT]` of the head, or `auto`: the cluster that this process is in, as a Ray job is.
-        token: the token's file; by default where `cluster_token.find` looks.
+        token: the token's file; None for where `cluster_token.find` looks.
+        give_up: ends the process with a sentence: a thread calls it where the head dies while Ray connects to it, for
+            Ray would wait for minutes then. Where Ray hangs so that no thread can run, the process ends after STUCK_S.
 
     Raises:
         InputError: the address is none.
@@ -42,7 +50,8 @@ def connected(address: str, token: Path | None = None) -> Iterator[Head]:
     _check_here(head)
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        _connect(head)
+        with watched_head(head.address, lambda _: None, lambda why: give_up(f"{why}: {_ANEW}"), grace_s=0.0):
+            _connect(head)
         _take_back(handler)
         yield head
     finally:
@@ -99,7 +108,8 @@ def _connect(head: Head) -> None:
     driver: Any = worker
     driver.print_to_stdstream = _unprinted  # or Ray tells of dead nodes on stdout, where rows are
     try:
-        ray.init(address=head.address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
+        with deadline(STUCK_S, f"the cluster at {head.address} takes no driver within {STUCK_S:g} s: {_HANGS}"):
+            ray.init(address=head.address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
     except SystemExit as error:  # Ray's own handler of SIGTERM, which it takes while it starts
         raise KeyboardInterrupt from error
     except Exception as error:  # Ray raises bare ones when it does not connect

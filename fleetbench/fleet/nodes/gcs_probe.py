@@ -39,6 +39,7 @@ def ask(address: str) -> dict[str, Any]:
                 "node_id": key.hex(),
                 "name": node.node_name,
                 "address": node.node_manager_address,
+                "port": node.node_manager_port,
                 "labels": dict(node.labels),
                 "head": node.is_head_node,
                 "here": key.hex() in here,

@@ -32,11 +32,15 @@ DEFAULT = f" (its port is {PORT}, unless it was started with --port)"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LivingNode:
-    """A living node as its head knows it; here: whether its raylet runs on this machine; socket: that raylet's."""
+    """A living node as its head knows it; here: whether its raylet runs on this machine; port, socket: that raylet's.
+
+    A head goes on to take one for living that died without a word, for up to a minute.
+    """
 
     node_id: str
     name: str
     address: str
+    port: int
     labels: dict[str, str]
     head: bool
     here: bool
@@ -122,6 +126,20 @@ def probe(address: str, environ: Mapping[str, str], patience_s: float = PATIENCE
     except ValueError:
         return None
     return found
+
+
+def left_over(node: LivingNode) -> bool:
+    """Whether it was this machine's and is no more: its address is ours, and nothing listens where its raylet did."""
+    family = socket.AF_INET6 if ":" in node.address else socket.AF_INET
+    try:
+        with socket.socket(family) as sock:
+            sock.bind((node.address, 0))
+        with socket.create_connection((node.address, node.port), timeout=CONNECT_S):
+            return False
+    except ConnectionRefusedError:
+        return True
+    except OSError:  # another machine's, or one that cannot be told of
+        return False
 
 
 def _knock(host: str, port: int, at: str) -> None:

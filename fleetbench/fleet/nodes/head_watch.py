@@ -23,7 +23,9 @@ GRACE_S = 5.0
 
 
 @contextmanager
-def watched_head(address: str, tell: Callable[[str], None], give_up: Callable[[str], None]) -> Iterator[None]:
+def watched_head(
+    address: str, tell: Callable[[str], None], give_up: Callable[[str], None], *, grace_s: float = GRACE_S
+) -> Iterator[None]:
     """Watch the head at HOST:PORT by a thread of its own.
 
     A head that is silent is no concern here: it may come back, as one that is gone does not.
@@ -32,6 +34,7 @@ def watched_head(address: str, tell: Callable[[str], None], give_up: Callable[[s
         address: of the head.
         tell: hears a sentence once it is gone.
         give_up: hears it again where the driver has not ended meanwhile, and ends the process.
+        grace_s: how long that is.
     """
     ended = threading.Event()
     gone = threading.Event()
@@ -42,7 +45,7 @@ def watched_head(address: str, tell: Callable[[str], None], give_up: Callable[[s
                 sentence = f"the cluster's head at {address} is gone"
                 gone.set()
                 tell(sentence)
-                time.sleep(GRACE_S)
+                time.sleep(grace_s)
                 give_up(sentence)
                 return
 

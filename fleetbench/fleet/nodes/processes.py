@@ -11,12 +11,14 @@ import os
 import select
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fleetbench.engine.guard import alive, descendants, handle_of, pids, read_stat, send
+from fleetbench.fleet.nodes.head import split_address
 
 MARK = "FLEETBENCH_JOINED"
 """`NAME@FOLDER` of the node, in the environment of all its processes."""
@@ -28,6 +30,8 @@ TITLES = ("ray::", "ray-dashboard")
 """Of Ray's processes that write over their environment. A driver has a log open there too, and is spared."""
 GRACE_S = 4.0
 """For a raylet to end its workers and take its leave of the head; as long for the others, then for the head itself."""
+
+_LOOPBACK = ("127.", "::1")
 
 Process = tuple[int, int]
 """Pid, and start in clock ticks since boot."""
@@ -67,6 +71,26 @@ def _node(name: str, folder: str) -> LocalNode:
 def home_addresses() -> list[str]:
     """The heads of the clusters that this machine's nodes are in: mostly one."""
     return sorted({node.address for node in local_nodes() if node.address})
+
+
+def of_cluster(nodes: Sequence[LocalNode], address: str) -> list[LocalNode]:
+    """Those of the cluster whose head is at `HOST[:PORT]`; on the machine of a head, loopback is that head too."""
+    host, port = split_address(address)
+    meant = {host, *_resolved(host)}
+    if any(one.startswith(_LOOPBACK) for one in meant):
+        meant |= {_host(node.address) for node in nodes if node.head and node.address}
+    return [node for node in nodes if node.address in {f"{one}:{port}" for one in meant}]
+
+
+def _host(address: str) -> str:
+    return address.rpartition(":")[0]
+
+
+def _resolved(host: str) -> set[str]:
+    try:
+        return {str(found[4][0]) for found in socket.getaddrinfo(host, None)}
+    except (OSError, UnicodeError):
+        return set()
 
 
 def processes(node: LocalNode) -> list[Process]:

@@ -68,27 +68,44 @@ def free_folder(base: Path) -> Path:
     return folder
 
 
-def check_port(port: int) -> None:
-    """Ray itself says so after a minute."""
-    if why := _port_problem(port):
+def check_port(port: int, host: str = "", *, option: str = "--port") -> None:
+    """Ray itself says so after a minute, or of its dashboard in a log; host: where it is to listen."""
+    if why := _port_problem(port, host):
         raise UnusableEnvironmentError(
             f"port {port} cannot be had on this machine: {why} (is a head up already? see fleetbench nodes; or take "
-            "another by --port)"
+            f"another by {option})"
         )
 
 
-def free_port(first: int) -> int:
+def check_host(host: str, option: str) -> None:
+    """Whether something can listen there at all."""
+    if why := _port_problem(0, host):
+        raise UnusableEnvironmentError(
+            f"{option} {host} is no address of this machine: {why} (give one of its IPs, or 0.0.0.0 for all of them)"
+        )
+
+
+def free_port(first: int, host: str = "") -> int:
     """That port, or the next that is free: a second head on a machine would share it, or not start."""
-    return next((port for port in range(first, first + PORTS) if _port_problem(port) is None), first)
+    ports = range(first, min(first + PORTS, 1 << 16))
+    found = next((port for port in ports if _port_problem(port, host) is None), None)
+    if found is None:
+        raise UnusableEnvironmentError(
+            f"ports {ports[0]} to {ports[-1]} are all taken on this machine: end what listens there"
+        )
+    return found
 
 
-def _port_problem(port: int) -> str | None:
-    with socket.socket(socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind(("", port))
-        except OSError as error:
-            return error.strerror
+def _port_problem(port: int, host: str) -> str | None:
+    """Why nobody could listen there now; an empty host means all of this machine's addresses."""
+    try:
+        family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+        where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0] if host else (family, 0, 0, "", ("", port))
+        with socket.socket(where[0], socket.SOCK_STREAM) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(where[4])
+    except (OSError, UnicodeError) as error:  # a name that is too long for a host's
+        return getattr(error, "strerror", None) or str(error)
     return None
 
 

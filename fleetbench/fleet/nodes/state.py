@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from fleetbench.catalog.lookup import SIMULATED
@@ -20,6 +20,8 @@ CLOCK_S = 1.0
 """Clocks further apart are told of: the times of what the two did cannot be put in order."""
 LEFT = (1, 3, 4)
 """Ray's reasons of death that are none to tell of: it was ended, or drained because it was preempted or idle."""
+_ROUNDING = 0.01
+"""Ray counts shares in steps of 1/10,000."""
 BACK = "see whether the machine is up, and bring it back there by fleetbench node up"
 ANEW = "tag it anew: fleetbench node down and node up there"
 
@@ -40,7 +42,7 @@ class NodeState:
 
     address: its IP; version: of fleetbench there, by its label; sentence: why this verdict; remedy: what to do about
     it; note: what else is to be known; gpus_total, gpus_free, share_total, share_free: of Ray's count of its GPUs and
-    of `fb_node`, None where it is dead; launches: ids of those that are on it, `RUN:LAUNCH`.
+    of `fb_node`, None where it is dead; launches: ids of those that are on it, `RUN:LAUNCH:ATTEMPT`.
     """
 
     node: Node
@@ -62,6 +64,18 @@ class NodeState:
     @property
     def measurable(self) -> bool:
         return self.verdict in MEASURABLE
+
+    @property
+    def gpus_open(self) -> int | None:
+        """GPUs that a launch could get there now: all or none of a node that it would have whole.
+
+        None where nobody knows, or nothing is measured.
+        """
+        if not self.measurable or self.gpus_free is None or self.share_free is None:
+            return None
+        if self.node.use == "whole":
+            return int(self.gpus_free) if self.share_free >= (self.share_total or 0) else 0
+        return int(min(self.gpus_free, self.share_free * self.node.gpus + _ROUNDING))
 
 
 def judge(
@@ -192,8 +206,31 @@ def _taken(gpus: Counted, share: Counted, launches: tuple[str, ...]) -> Found:
         return "busy", f"measuring {', '.join(launches)}", None
     if not taken:
         return "ready", "nothing runs on it", None
-    what = taken[0] if gpus[0] and taken[0].endswith("GPUs") else "the node, or a part of it,"
+    what = taken[0] if gpus[0] and taken[0].endswith("GPUs") else "the node, or a part of it, is"
     return "busy", f"{what} taken", None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownRun:
+    """A run that is being driven: its name, and what its launches are, by launch_id."""
+
+    name: str
+    launches: Mapping[str, str]
+
+
+def with_names(state: NodeState, runs: Mapping[str, KnownRun]) -> NodeState:
+    """The same, its sentence by the names of runs and launches where `runs` has them by run_id, instead of ids."""
+    if state.verdict != "busy" or not state.launches:
+        return state
+    found: dict[str, list[str]] = {}
+    for launch in state.launches:
+        run_id, launch_id = launch.split(":")[:2]
+        known = runs.get(run_id)
+        found.setdefault(known.name if known else run_id, []).append(
+            known.launches.get(launch_id, launch_id) if known else launch_id
+        )
+    said = ", ".join(f"{run} ({', '.join(what)})" for run, what in found.items())
+    return replace(state, sentence=f"measuring {said}")
 
 
 def _clock(offset_s: float | None) -> str | None:
@@ -216,3 +253,9 @@ def tagged(ray_node: Mapping[str, Any], living: frozenset[str]) -> Node | None:
     if node is None or ray_node["Alive"]:
         return node
     return None if ray_node.get("DeathReason") in LEFT or node.name in living else node
+
+
+def without_ghosts(states: Sequence[NodeState]) -> list[NodeState]:
+    """All but what is silent under the name of one that answers: it is back, and its head has not noticed its death."""
+    here = {state.node.name for state in states if state.facts is not None}
+    return [state for state in states if state.verdict != "stale" or state.node.name not in here]

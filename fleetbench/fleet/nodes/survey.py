@@ -21,10 +21,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from fleetbench import __version__
 from fleetbench.fleet.nodes.facts import NodeFacts
 from fleetbench.fleet.nodes.inspection import device_problem, inspect
-from fleetbench.fleet.nodes.state import Failure, Look, NodeState, judge, tagged
+from fleetbench.fleet.nodes.state import Failure, Look, NodeState, judge, tagged, without_ghosts
 
 ACTOR = "launch:"
-"""Before `RUN:LAUNCH` in the name of a launch's actor."""
+"""Before `RUN:LAUNCH:ATTEMPT` in the name of a launch's actor."""
+_LEFT_S = 0.5
+"""How soon it is seen that nobody waits."""
 _LACKS = ("failed to import on the worker", "ModuleNotFoundError", "ImportError", "AttributeError")
 
 
@@ -33,8 +35,16 @@ def clock() -> float:
     return time.time()
 
 
-def survey(timeout_s: float = 30.0, only: Collection[str] | None = None) -> tuple[NodeState, ...]:
-    """The state of every tagged node, or `only` of these node_ids, by name; the whole takes `timeout_s` at most."""
+def survey(
+    timeout_s: float = 30.0,
+    only: Collection[str] | None = None,
+    watch: Callable[[int], None] = lambda _: None,
+    left: Callable[[], bool] = lambda: False,
+) -> tuple[NodeState, ...]:
+    """The state of every tagged node, or `only` of these node_ids, by name; the whole takes `timeout_s` at most.
+
+    watch: told how many nodes are looked at; left: whether nobody waits for it any more.
+    """
     entries: list[dict[str, Any]] = ray.nodes()
     named = {entry["NodeID"]: tagged(entry, frozenset()) for entry in entries if entry["Alive"]}
     living = frozenset(node.name for node in named.values() if node)
@@ -43,7 +53,8 @@ def survey(timeout_s: float = 30.0, only: Collection[str] | None = None) -> tupl
         for entry in entries
         if (only is None or entry["NodeID"] in only) and (node := tagged(entry, living))
     ]
-    looks = _looks([entry["NodeID"] for entry, _ in nodes if entry["Alive"]], timeout_s)
+    watch(len(nodes))
+    looks = _looks([entry["NodeID"] for entry, _ in nodes if entry["Alive"]], timeout_s, left)
     free: Mapping[str, Mapping[str, float]] = state.available_resources_per_node()
     launches = _launches()
     states = [
@@ -58,25 +69,27 @@ def survey(timeout_s: float = 30.0, only: Collection[str] | None = None) -> tupl
         )
         for entry, node in nodes
     ]
-    return tuple(sorted(states, key=lambda one: (one.node.name, not one.alive)))
+    return tuple(sorted(without_ghosts(states), key=lambda one: (one.node.name, not one.alive)))
 
 
-def _looks(node_ids: list[str], timeout_s: float) -> dict[str, Look]:
+def _looks(node_ids: list[str], timeout_s: float, left: Callable[[], bool]) -> dict[str, Look]:
     """By node. `inspect` is that of the fleetbench installed there; clocks are asked once processes are up."""
     until = time.monotonic() + timeout_s
     found = {node_id: Look(failure="silent", said=f"{timeout_s:g} s") for node_id in node_ids}
-    for node_id, answer, _ in _ask(inspect, node_ids, until):
+    for node_id, answer, _ in _ask(inspect, node_ids, until, left):
         found[node_id] = _looked(answer)
     seen = [node_id for node_id, one in found.items() if one.facts]
     asked_at = time.time()
-    for node_id, answer, answered_at in _ask(clock, seen, until):
+    for node_id, answer, answered_at in _ask(clock, seen, until, left):
         with suppress(RayError):
             offset_s = ray.get(answer) - (asked_at + answered_at) / 2
             found[node_id] = replace(found[node_id], clock_offset_s=offset_s)
     return found
 
 
-def _ask(function: Callable[[], object], node_ids: Sequence[str], until: float) -> Iterator[tuple[str, Any, float]]:
+def _ask(
+    function: Callable[[], object], node_ids: Sequence[str], until: float, left: Callable[[], bool]
+) -> Iterator[tuple[str, Any, float]]:
     """Run it on all nodes at once; yields node, answer and its time as they come, until the deadline.
 
     It asks Ray for nothing, so that it finds room on a node that is taken.
@@ -86,8 +99,8 @@ def _ask(function: Callable[[], object], node_ids: Sequence[str], until: float) 
         task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)).remote(): node_id
         for node_id in node_ids
     }
-    while waiting and (left := until - time.monotonic()) > 0:
-        ready, _ = ray.wait(list(waiting), num_returns=1, timeout=left)
+    while waiting and not left() and (rest_s := until - time.monotonic()) > 0:
+        ready, _ = ray.wait(list(waiting), num_returns=1, timeout=min(rest_s, _LEFT_S))
         for answer in ready:
             yield waiting.pop(answer), answer, time.time()
     for answer in waiting:

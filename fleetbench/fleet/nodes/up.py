@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from fleetbench.engine.settings import NODE_ENV, settings_path
 from fleetbench.errors import InputError, UnusableEnvironmentError
-from fleetbench.fleet.nodes import cluster_token
+from fleetbench.fleet.nodes import cluster_token, dashboard
 from fleetbench.fleet.nodes.connection import DASHBOARD_PORT
 from fleetbench.fleet.nodes.facts import NodeFacts
-from fleetbench.fleet.nodes.head import PORT, Head, probe, reach
+from fleetbench.fleet.nodes.head import PORT, Head, left_over, probe, reach
 from fleetbench.fleet.nodes.inspection import inspect
 from fleetbench.fleet.nodes.joining import (
     CLIENT_PORT,
@@ -43,17 +43,24 @@ class Wanted:
     token: Path | None = None
     simulate: str | None = None
     dashboard_host: str = "127.0.0.1"
+    dashboard_port: int | None = None
+    """None for the default, or the next that is free."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Up:
-    """A node that is up; token: its file, None where the environment has it; made: whether just now."""
+    """A node that is up.
+
+    token: its file, None where the environment has it; made: whether just now; no_jobs: why a head's dashboard takes
+    none, which it should.
+    """
 
     joining: Joining
     node: LocalNode
     head: Head
     token: Path | None
     made: bool
+    no_jobs: str | None
 
 
 def bring_up(wanted: Wanted, watch: Callable[[str], None]) -> Up:
@@ -71,13 +78,13 @@ def bring_up(wanted: Wanted, watch: Callable[[str], None]) -> Up:
         _check_double(tag, local, simulated=wanted.simulate is not None)
         if wanted.address is None:
             check_port(wanted.port)
-            token, made = cluster_token.find_or_make(wanted.token)
-        else:
-            token, made = cluster_token.find(wanted.token), False
+        wanted = _with_dashboard(wanted)
+        own = wanted.address is None
+        token, made = (cluster_token.find_or_make if own else _found_token)(wanted.token)
         cluster_token.hand_to_ray(token)
         names = {node.name for node in local}
         if wanted.address is not None:
-            names |= _names(wanted.address, token)
+            names |= taken_names(wanted.address, token)
         joining = _joining(
             wanted, facts, (tag, gpus), name=_name(frozenset(names)), folder=free_folder(base), alone=not local
         )
@@ -88,7 +95,8 @@ def bring_up(wanted: Wanted, watch: Callable[[str], None]) -> Up:
             if made and token is not None:
                 token.unlink(missing_ok=True)
             raise
-    return Up(joining=joining, node=node, head=head, token=token, made=made)
+    no_jobs = dashboard.problem(head, token, joining.folder) if wanted.address is None else None
+    return Up(joining=joining, node=node, head=head, token=token, made=made, no_jobs=no_jobs)
 
 
 def would_run(wanted: Wanted) -> tuple[Joining, list[str]]:
@@ -97,6 +105,7 @@ def would_run(wanted: Wanted) -> tuple[Joining, list[str]]:
     tag, gpus = hardware(facts, wanted.simulate, head=wanted.address is None)
     local = local_nodes()
     name = _name(frozenset(node.name for node in local))
+    wanted = _with_dashboard(wanted)
     joining = _joining(wanted, facts, (tag, gpus), name=name, folder=place() / "N", alone=not local)
     return joining, ray_command(joining, ray_program())
 
@@ -124,8 +133,12 @@ def _check_double(tag: str | None, local: list[LocalNode], *, simulated: bool) -
         )
 
 
-def _names(address: str, token: Path | None) -> frozenset[str]:
-    """Names that the head knows; it must be of our versions, and ask for a token."""
+def taken_names(address: str, token: Path | None) -> frozenset[str]:
+    """Names of the head's nodes, but for one that this machine had before it started again.
+
+    Raises:
+        UnusableEnvironmentError: the head is of other versions than this machine, or asks for no token.
+    """
     head = reach(address, token)
     check_head(head)
     bare = {key: value for key, value in os.environ.items() if key not in (cluster_token.PATH, cluster_token.VALUE)}
@@ -135,7 +148,7 @@ def _names(address: str, token: Path | None) -> frozenset[str]:
             f"the cluster at {head.address} asks for no token, so whoever reaches it may run code on its nodes: "
             "start its head by fleetbench node up --head, or with RAY_AUTH_MODE=token"
         )
-    return frozenset(name for node in head.nodes if (name := node.labels.get(HOST)))
+    return frozenset(name for node in head.nodes if (name := node.labels.get(HOST)) and not left_over(node))
 
 
 def _name(taken: frozenset[str]) -> str:
@@ -155,7 +168,19 @@ def _joining(
         port=wanted.port,
         node_ip=wanted.node_ip,
         dashboard_host=wanted.dashboard_host,
-        dashboard_port=free_port(DASHBOARD_PORT) if wanted.address is None else DASHBOARD_PORT,
+        dashboard_port=wanted.dashboard_port or DASHBOARD_PORT,
         client_port=None if alone or find_spec("grpc") is None else free_port(CLIENT_PORT),
         alone=alone,
     )
+
+
+def _found_token(file: Path | None) -> tuple[Path | None, bool]:
+    return cluster_token.find(file), False
+
+
+def _with_dashboard(wanted: Wanted) -> Wanted:
+    """With the port that a head's dashboard gets."""
+    if wanted.address is not None:
+        return wanted
+    port = dashboard.choose_port(wanted.dashboard_port, wanted.dashboard_host, wanted.port)
+    return replace(wanted, dashboard_port=port)

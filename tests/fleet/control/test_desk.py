@@ -15,8 +15,9 @@ import pytest
 import ray
 
 from fleetbench.fleet.control.desk import LINES, DeskActor, desk
+from fleetbench.fleet.control.parting import KEPT, keep, last_word, last_words
 from fleetbench.fleet.control.sole import BeingDrivenError
-from fleetbench.fleet.control.visiting import DeskClosedError, OnCluster, runs_on_cluster
+from fleetbench.fleet.control.visiting import DeskClosedError, OnCluster, runs_on_cluster, runs_that_left
 from fleetbench.fleet.nodes.connection import connected
 from tests.cli.shell import fleetbench
 from tests.fleet.cluster import FakeFleet, fleet
@@ -29,15 +30,16 @@ import sys
 import time
 from pathlib import Path
 from fleetbench.fleet.nodes.connection import connected
-with connected(sys.argv[1], Path(sys.argv[2])):
+with connected(sys.argv[1], Path(sys.argv[2]), print):
     from fleetbench.fleet.control.desk import desk
-    from tests.fleet.told import STATUS
+    from tests.fleet.told import STATUS, status
     with desk(STATUS.run_id) as opened:
         opened.tell(STATUS)
         opened.say("here I am")
         print("open", flush=True)
         while not opened.cancel_wanted():
             time.sleep(0.05)
+        opened.tell(status(state="interrupted", warehouse="/srv/results"))
         print("cancelled", flush=True)
 """
 
@@ -50,7 +52,7 @@ def cluster() -> Iterator[FakeFleet]:
 
 @pytest.fixture(scope="module")
 def connection(cluster: FakeFleet) -> Iterator[FakeFleet]:
-    with connected(cluster.address, cluster.token):
+    with connected(cluster.address, cluster.token, pytest.fail):
         yield cluster
 
 
@@ -129,9 +131,40 @@ def test_a_shell_on_the_cluster_sees_the_run_and_cancels_it(connection: FakeFlee
         assert process.stdout is not None
         assert process.stdout.readline() == "cancelled\n"
         assert process.wait() == 0
-    unknown = fleetbench("logs", STATUS.run, *at, folder=tmp_path)
+    listed = fleetbench("status", *at, folder=tmp_path)
+    assert f"{RUN}  zoo/nightly  interrupted  3/6" in listed.out
+    assert "all that have ended are in their warehouse: fleetbench status --warehouse DIR" in listed.err
+    one = fleetbench("status", STATUS.run, *at, folder=tmp_path)
+    assert "interrupted at " in one.out
+    assert f"more by: fleetbench status {RUN} --warehouse /srv/results" in one.out
+    logged = fleetbench("logs", STATUS.run, *at, folder=tmp_path)
+    assert (logged.code, f"fleetbench logs {RUN} --warehouse /srv/results" in logged.err) == (1, True)
+    unknown = fleetbench("watch", "nix", *at, folder=tmp_path)
     assert unknown.code == 2
-    assert "found by --warehouse DIR" in unknown.err
+    assert f"the cluster at {connection.address} knows no run nix" in unknown.err
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("connection")
+def test_a_last_word_stays_on_the_cluster_until_another_controller_begins() -> None:
+    for run_id, state in (("a" * 12, "ended"), ("b" * 12, "interrupted"), ("c" * 12, "running")):
+        with desk(run_id) as opened:
+            opened.tell(status(run_id=run_id, state=state, updated_s=1.8e9 + ord(run_id[0])))
+    left = [(seen.run_id[0], seen.condition) for seen in runs_that_left() if seen.run_id != RUN]
+    assert left == [("b", "interrupted"), ("a", "ended")]
+    assert OnCluster("a" * 12).look().condition == "ended"
+    with desk("a" * 12):
+        assert last_word("a" * 12) is None
+    assert OnCluster("a" * 12).look().condition == "gone"
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("connection")
+def test_a_cluster_keeps_the_last_words_of_the_latest_runs_alone() -> None:
+    for number in range(KEPT + 2):
+        keep(status(run_id=f"{number:012d}", state="ended", updated_s=2e9 + number))
+    kept = last_words()
+    assert (len(kept), kept[0].run_id) == (KEPT, f"{KEPT + 1:012d}")
 
 
 @pytest.mark.ray

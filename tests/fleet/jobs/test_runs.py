@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from fleetbench.errors import InputError
 from fleetbench.fleet.jobs.api import JobsApi
 from fleetbench.fleet.jobs.marks import MARK, MATRIX, PYTHON
 from fleetbench.fleet.jobs.runs import entrypoint, submit_job
-from tests.cli.shell import Said
+from tests.cli.shell import Said, fleetbench
 from tests.fleet.cluster import FakeFleet, fleet
 from tests.small import write_matrix
 
@@ -94,6 +95,9 @@ def test_a_detached_run_is_joined_listed_cancelled_and_gone_on_with(cluster: Fak
     watched = outside(cluster, "watch", "long", folder=tmp_path)
     assert watched.code == 3
     assert "cancelled by fleetbench cancel" in watched.err
+    listed = json.loads(outside(cluster, "status", "--format", "json", folder=tmp_path).out)
+    (stood,) = [row for row in listed if row["run"] == "long"]
+    assert (stood["state"], stood["warehouse"]) == ("interrupted", str(tmp_path / "there"))
     logged = outside(cluster, "logs", "long", folder=tmp_path)
     assert (logged.code, logged.out) == (0, "")
     assert "trials are kept" in logged.err
@@ -106,6 +110,15 @@ def test_a_mistake_that_only_the_head_sees_is_said_here(cluster: FakeFleet, tmp_
     said = outside(cluster, "submit", "small.yaml", "--warehouse", str(tmp_path / "there"), folder=tmp_path)
     assert said.code == 2
     assert "small.yaml:3: models[0].path: no such folder" in said.err
+    listed = outside(cluster, "status", folder=tmp_path)
+    assert re.search(r"small/default +failed", listed.out)
+    assert re.search(r"failed: job fleetbench-\w+-1 ended with exit code 2", listed.err)
+    assert "fleetbench status --warehouse DIR" in listed.err
+    one = outside(cluster, "status", "small", "--format", "json", folder=tmp_path)
+    assert [(row["run"], row["state"]) for row in json.loads(one.out)] == [("default", "failed")]
+    at = ("--address", cluster.address, "--token", str(cluster.token))
+    watched = fleetbench("watch", "small", *at, folder=tmp_path)
+    assert (watched.code, "is not being measured: job fleetbench-" in watched.err) == (2, True)
 
 
 def test_paths_that_only_this_machine_has_are_refused_each_with_its_line(tmp_path: Path) -> None:
@@ -118,6 +131,16 @@ def test_paths_that_only_this_machine_has_are_refused_each_with_its_line(tmp_pat
     assert "small.yaml:3: models[0].path: a relative path means nothing on the cluster" in first
     assert "small.yaml:7: recipes[1]: a relative path" in second
     assert "--warehouse data: give the whole path" in third
+
+
+def test_a_draft_model_of_the_hub_is_no_path_unless_it_is_one_here(tmp_path: Path) -> None:
+    path = write_matrix(tmp_path, recipes="[f16, {name: fast, weights: f16, draft: org/small}]")
+    with pytest.raises(InputError) as error:
+        submit_job(NOBODY, path, run="default", warehouse=PurePosixPath("data"))
+    assert len(error.value.mistakes) == 1
+    (tmp_path / "org" / "small").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"recipes\[1\]: a relative path"):
+        submit_job(NOBODY, path, run="default", warehouse=PurePosixPath("data"))
 
 
 def test_a_matrix_that_is_wrong_is_refused_before_anything_is_sent(tmp_path: Path) -> None:

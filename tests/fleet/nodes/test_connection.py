@@ -27,7 +27,7 @@ from pathlib import Path
 from fleetbench.errors import FleetbenchError
 from fleetbench.fleet.nodes.connection import connected
 try:
-    with connected(sys.argv[1], Path(sys.argv[2]) if sys.argv[2:] else None):
+    with connected(sys.argv[1], Path(sys.argv[2]) if sys.argv[2:] else None, print):
         import ray
         print("nodes", len(ray.nodes()))
 except FleetbenchError as error:
@@ -65,7 +65,7 @@ def own_token(tmp_path: Path) -> Path:
 @pytest.mark.ray
 def test_the_right_token_connects_and_leaves_sigterm_as_it_was(cluster: FakeFleet) -> None:
     handler = signal.getsignal(signal.SIGTERM)
-    with connected(cluster.address, cluster.token) as head:
+    with connected(cluster.address, cluster.token, pytest.fail) as head:
         assert [node.head for node in head.nodes] == [True]
         assert signal.getsignal(signal.SIGTERM) == handler
     assert signal.getsignal(signal.SIGTERM) == handler
@@ -77,6 +77,50 @@ def test_a_job_is_connected_to_the_cluster_that_it_runs_in(cluster: FakeFleet) -
     assert connect("auto", None, **environment) == "nodes 1"
     pod = {"RAY_ADDRESS": cluster.address, "RAY_AUTH_TOKEN": cluster.token.read_text()}
     assert connect("auto", None, **pod) == "nodes 1"
+
+
+DYING = """
+import sys
+from pathlib import Path
+from fleetbench.cli.main import give_up
+from fleetbench.fleet.nodes import connection
+checked = connection._check_here
+def check(head):
+    checked(head)
+    print("about to connect", flush=True)
+    sys.stdin.readline()
+connection._check_here = check
+connection.STUCK_S = 5.0
+with connection.connected(sys.argv[1], Path(sys.argv[2]), give_up):
+    print("connected")
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    ("kind", "number", "said"),
+    [
+        ("gcs_server", signal.SIGKILL, "is gone: start it again there"),
+        ("raylet", signal.SIGSTOP, "takes no driver within 5 s: its head or this machine's node hangs"),
+    ],
+)
+def test_a_cluster_that_dies_or_hangs_while_a_driver_connects_ends_it_with_a_sentence(
+    kind: str, number: signal.Signals, said: str
+) -> None:
+    """Ray itself waits for a minute or more, says a line of its own and ends the process with 1."""
+    with fleet() as up:
+        command = [sys.executable, "-c", DYING, up.address, str(up.token)]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as driver:
+            assert driver.stdout is not None
+            assert driver.stdout.readline() == "about to connect\n"
+            up.signal("head", number, kind)
+            out, err = driver.communicate("go on\n", timeout=60)
+    assert driver.returncode == 4, err
+    assert "error: the cluster" in err
+    assert said in err
+    assert out == ""
 
 
 @pytest.mark.ray
@@ -171,7 +215,9 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 
 
 def head_with(**node: object) -> Head:
-    one = LivingNode(node_id="a", name="n", address="10.0.0.1", labels={}, head=True, here=True, socket=os.devnull)
+    one = LivingNode(
+        node_id="a", name="n", address="10.0.0.1", port=1, labels={}, head=True, here=True, socket=os.devnull
+    )
     return Head(
         address="h:6379",
         ray="2.60.0",

@@ -11,17 +11,12 @@ import pytest
 from fleetbench.fleet.nodes import head_watch
 
 
-@pytest.fixture(autouse=True)
-def _no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head_watch, "GRACE_S", 0.0)
-
-
 def test_a_head_that_dies_is_told_of_and_then_given_up_and_one_that_parts_is_not() -> None:
     said: queue.Queue[tuple[str, str]] = queue.Queue()
     head = socket.create_server(("127.0.0.1", 0))
     address = f"127.0.0.1:{head.getsockname()[1]}"
     tell, give_up = (lambda why, verb=verb: said.put((verb, why)) for verb in ("told", "given up"))
-    with head_watch.watched_head(address, tell, give_up):
+    with head_watch.watched_head(address, tell, give_up, grace_s=0.0):
         first, _ = head.accept()
         first.close()  # as Ray does with a connection on which nothing comes
         second, _ = head.accept()

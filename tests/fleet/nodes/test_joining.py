@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -21,10 +22,10 @@ from fleetbench import __version__
 from fleetbench.engine.guard import alive
 from fleetbench.engine.lease import LEASE_ENV
 from fleetbench.errors import InputError, UnusableEnvironmentError
-from fleetbench.fleet.nodes import labels
+from fleetbench.fleet.nodes import cluster_token, labels
 from fleetbench.fleet.nodes.connection import check_ray
 from fleetbench.fleet.nodes.facts import NodeFacts
-from fleetbench.fleet.nodes.head import Head, LivingNode
+from fleetbench.fleet.nodes.head import Head, LivingNode, left_over, reach
 from fleetbench.fleet.nodes.joining import (
     Joining,
     check_head,
@@ -38,8 +39,9 @@ from fleetbench.fleet.nodes.joining import (
 )
 from fleetbench.fleet.nodes.processes import MARK, RAYLET, LocalNode, end, local_nodes, name_of, processes
 from fleetbench.fleet.nodes.start import ray_program
+from fleetbench.fleet.nodes.up import taken_names
 from tests.cli.shell import Said
-from tests.fleet.cluster import bare_facts, free_ports
+from tests.fleet.cluster import FakeNode, bare_facts, fleet, free_ports
 from tests.fleet.nodes.test_labels import with_gpus
 
 ENGINES = {"llamacpp": "2026.10"}
@@ -160,8 +162,8 @@ def test_ray_s_last_words_are_told_without_colours_or_places() -> None:
 
 def head_of(version: str | None) -> Head:
     node = LivingNode(
-        node_id="a", name="n", address="i", labels={labels.VERSION: version} if version else {}, head=True, here=False,
-        socket="",
+        node_id="a", name="n", address="i", port=1, labels={labels.VERSION: version} if version else {}, head=True,
+        here=False, socket="",
     )  # fmt: skip
     ours = check_ray(Head(address="h:1", ray=None, python=None, dashboard=None, nodes=())) or ""
     found = re.search(r"this machine Ray (\S+) on Python ([\d.]+\d)", ours)
@@ -233,10 +235,11 @@ def machine() -> Iterator[Machine]:
 
 @dataclass(frozen=True)
 class Headed:
-    """A machine with a head; said: by `node up`."""
+    """A machine with a head; dashboard: its port; said: by `node up`."""
 
     machine: Machine
     port: int
+    dashboard: int
     said: Said
 
     @property
@@ -247,8 +250,9 @@ class Headed:
 @pytest.fixture(scope="module")
 def headed() -> Iterator[Headed]:
     with new_machine() as machine:
-        (port,) = free_ports(1)
-        yield Headed(machine, port, machine.run("node", "up", "--head", "--port", str(port)))
+        port, dashboard = free_ports(2)
+        ports = ("--port", str(port), "--dashboard-port", str(dashboard))
+        yield Headed(machine, port, dashboard, machine.run("node", "up", "--head", *ports))
 
 
 @pytest.mark.ray
@@ -259,6 +263,8 @@ def test_a_head_makes_the_token_and_says_how_others_join(headed: Headed) -> None
     assert f"{token} (made now)" in headed.said.out
     assert re.search(rf"fleetbench node up --address \S+:{headed.port}", headed.said.out)
     assert token.read_text().strip() not in headed.said.out + headed.said.err
+    assert f"--address http://127.0.0.1:{headed.dashboard}\n" in headed.said.out
+    assert "warning" not in headed.said.err
 
 
 @pytest.mark.ray
@@ -282,6 +288,38 @@ def test_a_node_joins_on_the_same_machine_is_seen_and_leaves_without_a_trace(hea
     assert [left.head for left in machine.nodes()] == [True]
     left = machine.run("nodes", "--address", headed.address)
     assert (left.code, "no node of the cluster" in left.out) == (1, True)
+
+
+UNNOTICED = {"RAY_health_check_initial_delay_ms": "600000", "RAY_health_check_period_ms": "600000"}
+"""A head that takes a node that died without a word for living."""
+
+
+@pytest.mark.ray
+def test_a_node_that_is_back_before_its_death_was_noticed_takes_its_own_name_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with fleet([FakeNode(tag="sim-h100", name="box"), FakeNode(tag="sim-h100", name="other")], env=UNNOTICED) as up:
+        for name in (cluster_token.MODE, cluster_token.PATH):
+            monkeypatch.setenv(name, up.env[name])
+        assert {"box", "other"} <= taken_names(up.address, up.token)
+        up.kill("box")
+        known = {node.name for node in reach(up.address, up.token).nodes}
+        assert "box" in known, "the head has not noticed"
+        up.signal("other", signal.SIGSTOP)
+        taken = taken_names(up.address, up.token)
+        up.signal("other", signal.SIGCONT)
+        assert "box" not in taken
+        assert "other" in taken, "what is slow is not gone"
+        assert free_name("box", taken) == "box"
+
+
+def test_an_entry_of_another_machine_is_left_alone() -> None:
+    elsewhere = head_of(None).nodes[0]
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        assert not left_over(replace(elsewhere, address="127.0.0.1", port=port))
+    assert left_over(replace(elsewhere, address="127.0.0.1", port=port))
+    assert not left_over(replace(elsewhere, address="192.0.2.1", port=port)), "an address that is nobody's"
 
 
 @pytest.mark.ray
