@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,19 +27,26 @@ class Sql(click.ParamType[str]):
 
 
 class Duration(click.ParamType[float]):
-    """`15m`, `90s`, `1h30m`, or a number of seconds."""
+    """`15m`, `90s`, `1h30m`, or a number of seconds: what a matrix takes, though here a number is text as well."""
 
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        from fleetbench.matrix.fields import seconds
+        from pydantic import TypeAdapter, ValidationError
 
-        if isinstance(value, float):
-            return value
+        from fleetbench.matrix.fields import Seconds
+
         try:
-            return float(seconds(value))
-        except ValueError as error:
-            self.fail(f"{value!r}: {error}.", param, ctx)
+            return TypeAdapter(Seconds).validate_python(_number(value))
+        except ValidationError as error:
+            self.fail(f"{value!r}: {error.errors()[0]['msg']}.", param, ctx)
+
+
+def _number(value: Any) -> Any:
+    """Of text that is one; all else stays as it is."""
+    with suppress(TypeError, ValueError):
+        return float(value)
+    return value
 
 
 class Folder(click.ParamType[Path]):

@@ -84,6 +84,7 @@ def _document(plan: Plan, total: Estimate, settled: int) -> Iterator[str]:
         "estimate": {
             "seconds": round(total.seconds, 1),
             "cost_usd": total.cost_usd,
+            "unpriced": list(total.unpriced),
             "trials": total.trials,
             "trials_from_history": total.from_history,
         },
@@ -183,13 +184,14 @@ def _tables(plan: Plan, total: Estimate, settled: int) -> None:
     _reasons(plan)
     if settled:
         click.echo(f"{settled} of {total.trials} trials are already done")
-    cost = "no price known" if total.cost_usd is None else f"{total.cost_usd:.2f} USD"
+    priced = {one.hardware for one in plan.launches} - set(total.unpriced)
+    unknown = "not all prices known" if priced else "no price known"
+    cost = unknown if total.cost_usd is None else f"{total.cost_usd:.2f} USD"
     known = f"{total.from_history} of {total.trials} trials timed by earlier ones, the others nominally"
     cells = sum(len({trial.cell.cell_id for trial in one.trials}) for one in plan.launches if one.role == "measure")
-    click.echo(
-        f"{cells} cells, {total.trials} trials, {len(plan.launches)} launches, "
-        f"{len(plan.refusals)} refused; about {_long(total.seconds)}, {cost}\n({known})"
-    )
+    counts = f"{cells} cells, {total.trials} trials, {len(plan.launches)} launches, {len(plan.refusals)} refused"
+    click.echo(textwrap.fill(f"{counts}; about {_long(total.seconds)}, {cost}", PAGE))
+    click.echo(f"({known})")
 
 
 def _launch_table(plan: Plan, total: Estimate) -> None:
@@ -227,14 +229,16 @@ def _launch_table(plan: Plan, total: Estimate) -> None:
 
 
 def _notes(plan: Plan) -> None:
-    """What a table of verdicts does not say: engines that nothing here starts, and what sums leave out."""
+    """What a table of verdicts does not say: engines that nothing here starts, what sums and limits leave out."""
     from fleetbench.engine.registry import names
+    from fleetbench.plan.estimate import unlimited
     from fleetbench.report.fit import caveats
 
     without = dict.fromkeys(one.engine.name for one in plan.launches if one.engine.name not in names())
     said = [f"planned only, no adapter is here to start them: {', '.join(without)}"] if without else []
     models = {one.model.name: one.model for one in plan.launches}
     said += [f"{name}: {'; '.join(found)}" for name, model in models.items() if (found := caveats(model.shape))]
+    said += [why] if (why := unlimited(plan)) else []
     for line in said:
         click.echo(textwrap.fill(line, PAGE, subsequent_indent="  "))
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -18,7 +17,7 @@ import click
 from click.core import ParameterSource
 
 from fleetbench.cli.live import note
-from fleetbench.cli.main import EPILOG
+from fleetbench.cli.main import EPILOG, give_up
 from fleetbench.cli.options import (
     Duration,
     Sql,
@@ -29,6 +28,7 @@ from fleetbench.cli.options import (
     token_option,
     warehouse_option,
 )
+from fleetbench.cli.wish import Wish
 from fleetbench.fleet.control.stopping import Stop
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 FAILED, INTERRUPTED = 1, 3
 LOCAL = "local"
+TABLE = "table"
 
 
 @click.command(epilog=EPILOG)
@@ -56,7 +57,7 @@ LOCAL = "local"
     "wait_s",
     type=Duration(),
     metavar="TIME",
-    help="For kinds of node that are not there: have an autoscaler bring them, and wait, 15m for instance.",
+    help="For kinds of node that are not there: have an autoscaler bring them, and wait: 15m, or seconds as a number.",
 )
 @warehouse_option
 @format_option
@@ -66,7 +67,7 @@ def submit(form: str, **asked: Any) -> int:
     The same command again runs only what is missing, or follows the run where it is being measured: trials are kept
     one by one as they end. Ctrl-C stops within seconds and keeps what is done; a second Ctrl-C kills.
     """
-    wish = _Wish(**asked)
+    wish = Wish(**asked)
     if wish.new and click.get_current_context().get_parameter_source("run") is not ParameterSource.DEFAULT:
         raise click.UsageError("--new takes a fresh run name, --run gives one: keep one of them")
     if wish.new:
@@ -78,9 +79,13 @@ def submit(form: str, **asked: Any) -> int:
         )
     if wish.wait_s is not None and wish.address is None:
         raise click.UsageError("--wait-for-nodes needs --address: this machine is the only node of a run without it")
+    from fleetbench.fleet.control.sole import BeingDrivenError
+    from fleetbench.fleet.nodes.connection import AUTO
+
+    if wish.address is not None and wish.address != AUTO:
+        note(f"joining {wish.address} ...")
     if by_http:
         return _send(wish, form)
-    from fleetbench.fleet.control.sole import BeingDrivenError
 
     try:
         return _drive(wish, form)
@@ -95,24 +100,7 @@ def _has_rows(warehouse: Path, run_id: str) -> bool:
     return bool(Warehouse(warehouse).attempts(run_id))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Wish:
-    """What was asked on the command line."""
-
-    matrix: Path
-    run: str
-    new: bool
-    retry_failed: bool
-    only: str | None
-    first: str | None
-    address: str | None
-    token: Path | None
-    detach: bool
-    wait_s: float | None
-    warehouse: Path
-
-
-def _send(wish: _Wish, form: str) -> int:
+def _send(wish: Wish, form: str) -> int:
     """Have the cluster's head drive the run."""
     from fleetbench.cli.remote import send
 
@@ -130,10 +118,12 @@ def _send(wish: _Wish, form: str) -> int:
     )
 
 
-def _join(wish: _Wish, run_id: str, form: str) -> int:
+def _join(wish: Wish, run_id: str, form: str) -> int:
     """Follow a run that another process drives, and print what it came to."""
+    from fleetbench.cli.ending import how_to_go_on
     from fleetbench.cli.places import again, looking
     from fleetbench.cli.watch import follow
+    from fleetbench.store.commit import Warehouse, best
 
     note(f"run {run_id} is being measured already: following it (--new takes a run of your own)")
     with looking(wish.address, wish.token, wish.warehouse, both=True) as place:
@@ -143,15 +133,20 @@ def _join(wish: _Wish, run_id: str, form: str) -> int:
         note(f"its rows are not in {wish.warehouse}: they are in the warehouse of who submitted it (see --warehouse)")
     elif code in (0, FAILED):
         _print(wish.warehouse, run_id, None, form)
+        rows = best(Warehouse(wish.warehouse).committed(run_id))
+        if (advice := how_to_go_on([row.outcome for row in rows.values()], wish)) is not None:
+            note(advice)
     return code
 
 
-def _drive(wish: _Wish, form: str) -> int:
+def _drive(wish: Wish, form: str) -> int:
     """Drive the run from this process.
 
     Raises:
         BeingDrivenError: another one does.
     """
+    from fleetbench.cli.ending import how_to_begin, how_to_go_on
+    from fleetbench.fleet.nodes.connection import AUTO
     from fleetbench.fleet.progress import UNSETTLED
 
     stop = Stop()
@@ -159,20 +154,24 @@ def _drive(wish: _Wish, form: str) -> int:
         submission, cells, ended = (_here if wish.address is None else _on_cluster)(wish, stop, stack)
     if ended.interrupted:
         kept = sum(outcome not in UNSETTLED for outcome in ended.outcomes.values())
-        # A job's matrix is a file that is gone with it: who sent it says how to go on.
-        again = shlex.join(["fleetbench", "submit", str(wish.matrix), *_options(wish)])
-        how = "" if wish.address == "auto" else f" Go on with\n  {again}"
+        how = "" if wish.address == AUTO else f" Go on with\n  {wish.command()}"
         note(f"interrupted: {kept} of {len(submission.plan.trials)} trials are kept.{how}")
         sys.stderr.flush()
         os._exit(INTERRUPTED)  # a Ray that was stopped while it started may abort an orderly end
-    _print(wish.warehouse, submission.plan.run_id, cells, form)
-    return _exit_code(submission, ended)
+    plan = submission.plan
+    if plan.trials or form != TABLE:  # a table of refusals would say again what was said when the run began
+        _print(wish.warehouse, plan.run_id, cells, form)
+    outcomes = [ended.outcomes.get(trial.trial_id) for trial in plan.trials]
+    advice = how_to_go_on(outcomes, wish) if outcomes else how_to_begin(plan.refusals, wish)
+    if advice is not None:
+        note(advice)
+    return 0 if advice is None else FAILED
 
 
 Done = tuple["Submission", frozenset[str] | None, "Ended"]
 
 
-def _here(wish: _Wish, stop: Stop, stack: ExitStack) -> Done:
+def _here(wish: Wish, stop: Stop, stack: ExitStack) -> Done:
     from fleetbench.fleet.driving import drive_here
     from fleetbench.fleet.planning import plan_here
 
@@ -181,30 +180,27 @@ def _here(wish: _Wish, stop: Stop, stack: ExitStack) -> Done:
     return submission, cells, _run(submission, stop, lambda audience: drive_here(submission, audience, stop))
 
 
-def _give_up(why: str) -> None:
-    """Where Ray keeps this process from its own end; to be called by a thread."""
-    from fleetbench.cli.main import UNUSABLE, say_error
-
-    say_error(f"{why}; what is done is kept, and the same command goes on")
-    sys.stderr.flush()
-    os._exit(UNUSABLE)
-
-
-def _on_cluster(wish: _Wish, stop: Stop, stack: ExitStack) -> Done:
+def _on_cluster(wish: Wish, stop: Stop, stack: ExitStack) -> Done:
     from fleetbench.fleet.nodes.connection import connected
     from fleetbench.fleet.planning import plan_cluster
 
     address = wish.address or ""
-    head = stack.enter_context(connected(address, wish.token))
+    head = stack.enter_context(connected(address, wish.token, give_up))
     from fleetbench.fleet.driving import drive_cluster  # Ray reads its environment when it is imported
     from fleetbench.fleet.nodes.head_watch import watched_head
+    from fleetbench.fleet.submission import check_nodes
     from fleetbench.fleet.watching import ClusterFleet
 
     fleet = ClusterFleet(say=note)
-    stack.enter_context(watched_head(head.address, fleet.lose, _give_up))
+    kept = "what is done is kept, and the same command goes on"
+    stack.enter_context(watched_head(head.address, fleet.lose, lambda why: give_up(f"{why}; {kept}")))
+    stack.callback(fleet.part)
     fleet.begin()
-    planned = plan_cluster(wish.matrix, wish.run, fleet.planned(), may_come=wish.wait_s is not None)
+    seen, may_come = fleet.planned(), wish.wait_s is not None
+    planned = plan_cluster(wish.matrix, wish.run, seen, may_come=may_come, warehouse=wish.warehouse)
     submission, cells = stack.enter_context(_opened(wish, planned))
+    if not may_come:
+        check_nodes(submission, seen)
 
     def drive(audience: Audience) -> Ended:
         fleet.say = audience.say
@@ -214,7 +210,7 @@ def _on_cluster(wish: _Wish, stop: Stop, stack: ExitStack) -> Done:
 
 
 @contextmanager
-def _opened(wish: _Wish, planned: Planned) -> Iterator[tuple[Submission, frozenset[str] | None]]:
+def _opened(wish: Wish, planned: Planned) -> Iterator[tuple[Submission, frozenset[str] | None]]:
     """The submission, which nobody else drives meanwhile, and the cells to stay with."""
     from fleetbench.artifact.cache import default_cache, probe
     from fleetbench.cli.selection import matching_cells
@@ -235,27 +231,12 @@ def _opened(wish: _Wish, planned: Planned) -> Iterator[tuple[Submission, frozens
         )
 
 
-def _options(wish: _Wish) -> list[str]:
-    """The same wish again."""
-    given: dict[str, str | None] = {
-        "--run": wish.run,
-        "--warehouse": str(wish.warehouse),
-        "--only": wish.only,
-        "--first": wish.first,
-        "--address": wish.address,
-        "--token": None if wish.token is None else str(wish.token),
-        "--wait-for-nodes": None if wish.wait_s is None else f"{wish.wait_s:g}s",
-    }
-    words = [word for name, value in given.items() if value is not None for word in (name, value)]
-    return [*words, *(["--retry-failed"] if wish.retry_failed else [])]
-
-
 def _run(submission: Submission, stop: Stop, drive: Callable[[Audience], Ended]) -> Ended:
     from fleetbench.cli.live import RunView
     from fleetbench.fleet.driving import Audience
     from fleetbench.fleet.examination import machine_load
     from fleetbench.fleet.submission import Ended, settled
-    from fleetbench.plan.estimate import trial_seconds
+    from fleetbench.plan.estimate import trial_seconds, unlimited
     from fleetbench.store.history import cell_seconds
 
     todo = submission.todo
@@ -265,7 +246,9 @@ def _run(submission: Submission, stop: Stop, drive: Callable[[Audience], Ended])
         view.introduce()
         busy = machine_load()
         if any(launch.hardware == LOCAL for launch in todo.launches) and busy.remedy:
-            view.say(f"[yellow]note[/]: {busy.found}: {busy.remedy}")
+            view.remark(f"{busy.found}: {busy.remedy}")
+        if (why := unlimited(todo)) is not None:
+            view.remark(why)
         _on_signals(stop, view.say)
         try:
             ended = drive(Audience(watch=view.watch, say=view.remark, tell=view.tell))
@@ -299,10 +282,3 @@ def _print(warehouse: Path, run_id: str, cells: frozenset[str] | None, form: str
     where = f"cell_id IN ({', '.join(repr(cell) for cell in sorted(cells))})" if cells else None
     with suppress(BrokenPipeError):  # a reader that leaves changes nothing of how the run ended
         show_comparison(warehouse, [run_id], where=where, form=form)
-
-
-def _exit_code(submission: Submission, ended: Ended) -> int:
-    from fleetbench.matrix.types import Outcome
-
-    outcomes = [ended.outcomes.get(trial.trial_id) for trial in submission.plan.trials]
-    return 0 if outcomes and all(outcome is Outcome.OK for outcome in outcomes) else FAILED

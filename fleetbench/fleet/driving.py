@@ -14,7 +14,7 @@ from fleetbench.fleet.control.standing import Standing
 from fleetbench.fleet.control.status import State
 from fleetbench.fleet.control.stopping import Stop, sole_on_machine
 from fleetbench.fleet.control.telling import Everywhere, Told
-from fleetbench.fleet.control.wording import sentence
+from fleetbench.fleet.control.wording import RunLog
 from fleetbench.fleet.embedded import EmbeddedFleet, embedded_ray
 from fleetbench.fleet.launch import mounting
 from fleetbench.fleet.launch.courier import Handed, deliver
@@ -158,16 +158,17 @@ class _Driver:
             ],
         )
         standing = Standing(submission=submission, machine=machine, address=self.address)
+        log = RunLog(say=self.told.say, standing=standing)
 
         def tell(state: State | None = None) -> None:
+            log.flush()
             status = standing.now(state)
             self.told.tell(status)
             self.audience.tell(status)
 
         def watch(happened: Start | Record | Event) -> None:
             standing.hear(happened)
-            if (line := sentence(happened, standing)) is not None:
-                self.told.say(line)
+            log.hear(happened)
             self.audience.watch(happened)
 
         controller = Controller(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from fleetbench.artifact import models as found_models
 from fleetbench.artifact import supply
@@ -28,6 +29,7 @@ from fleetbench.matrix.types import Calibration, Cell, EngineAsk, EngineInfo, Ma
 from fleetbench.plan.gate import Gate, Objection
 from fleetbench.plan.launches import make_plan
 from fleetbench.plan.types import Fleet, Plan, Refusal
+from fleetbench.store.history import measured_with
 
 TEXT_ALONE = frozenset({"transformers"})
 """Engines that refuse what the trials of a run ask with."""
@@ -52,24 +54,34 @@ def plan_file(path: Path, run: str, fleet: Path | None = None) -> Planned:
     return _plan(matrix, lines, run, read_fleet(fleet) if fleet else every_kind(matrix.hardware), here=False)
 
 
-def plan_cluster(path: Path, run: str, fleet: Fleet, *, may_come: bool) -> Planned:
+def plan_cluster(path: Path, run: str, fleet: Fleet, *, may_come: bool, warehouse: Path) -> Planned:
     """Plan a matrix file for a cluster's nodes; what a node lacks of a model or a tool, it says when it is asked.
+
+    A run that has trials is planned for the kinds that it had, though their nodes are not there now: without them
+    nobody says an engine's version, and with another one its cells would be others.
 
     Args:
         path: of the matrix.
         run: its name.
         fleet: the nodes that there are.
         may_come: whether more nodes are waited for, and such of other kinds.
+        warehouse: where the run's trials are kept.
 
     Raises:
         InputError: as `plan_file`.
     """
     matrix, lines = _read(path, run)
+    before = measured_with(warehouse, run_id(matrix, run))
+    others = {
+        name: replace(kind, gpus=max(kind.gpus, before.gpus.get(name, 0)))
+        for name, kind in every_kind(matrix.hardware).kinds.items()
+        if name in matrix.hardware and (may_come or (before.gpus and name not in before.absent))
+    }
+    here = dict(fleet.kinds)
     if may_come:
-        others = {name: kind for name, kind in every_kind(matrix.hardware).kinds.items() if name in matrix.hardware}
-        more = {name: replace(kind, nodes=max(kind.nodes, ASSUMED_NODES)) for name, kind in fleet.kinds.items()}
-        fleet = replace(fleet, kinds={**others, **more})
-    return _plan(matrix, lines, run, fleet, here=False)
+        here = {name: replace(kind, nodes=max(kind.nodes, ASSUMED_NODES)) for name, kind in here.items()}
+    fleet = replace(fleet, kinds={**others, **here})
+    return _plan(matrix, lines, run, fleet, here=False, versions=before.engines)
 
 
 def plan_here(path: Path, run: str) -> Planned:
@@ -93,13 +105,21 @@ def _read(path: Path, run: str) -> tuple[Matrix, Lines]:
     return read_with_lines(path)
 
 
-def _plan(matrix: Matrix, lines: Lines, run: str, fleet: Fleet, *, here: bool) -> Planned:
+def _plan(
+    matrix: Matrix,
+    lines: Lines,
+    run: str,
+    fleet: Fleet,
+    *,
+    here: bool,
+    versions: Mapping[str, str] = MappingProxyType({}),
+) -> Planned:
     models, matrix = _look_up(matrix, lines)
     infos = {name: found.info for name, found in models.items()}
     mistakes = check_axes(matrix, infos, lines)
     if mistakes:
         raise InputError(mistakes)
-    engines = {ask: _engine(ask, fleet) for ask in matrix.engines}
+    engines = {ask: _engine(ask, fleet, versions) for ask in matrix.engines}
     expansion = expand(matrix, infos, engines)
     excluded = [
         Refusal(cell=cell, verdict="excluded", rule="excluded", sentence=by.because, source="the matrix")
@@ -149,11 +169,12 @@ def _beside(recipe: Recipe) -> Iterator[tuple[str, str]]:
         yield "draft model", recipe.draft.model
 
 
-def _engine(ask: EngineAsk, fleet: Fleet) -> EngineInfo:
-    """The version that is asked for, else what the fleet's nodes say, else the newest that the catalog looked at."""
+def _engine(ask: EngineAsk, fleet: Fleet, before: Mapping[str, str]) -> EngineInfo:
+    """The version that is asked for, else of the fleet's nodes, else before, else the newest that the catalog knows."""
     spec = lookup.engine_spec(ask.name)
     said = [kind.engines[ask.name] for kind in fleet.kinds.values() if kind.engines and ask.name in kind.engines]
-    version = ask.version or next(iter(said), None) or (spec.known[0] if spec and spec.known else NOT_FOUND)
+    known = spec.known[0] if spec and spec.known else NOT_FOUND
+    version = ask.version or next(iter(said), None) or before.get(ask.name) or known
     return EngineInfo(name=ask.name, version=version, toolchain=toolchain(ask.name), args=ask.args)
 
 

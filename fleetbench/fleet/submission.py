@@ -13,7 +13,7 @@ from fleetbench.fleet.progress import progress
 from fleetbench.fleet.rows import refusal_row, run_row
 from fleetbench.matrix.types import Outcome
 from fleetbench.plan.launches import keep, missing
-from fleetbench.plan.types import Plan
+from fleetbench.plan.types import Fleet, Plan
 from fleetbench.store.commit import StoreError, Warehouse
 
 
@@ -69,6 +69,32 @@ def open_submission(
         warehouse=warehouse,
         cache=cache,
         first=frozenset(first or ()),
+    )
+
+
+def check_nodes(submission: Submission, fleet: Fleet) -> None:
+    """Begin nothing where no launch has a node of its kind, or none at all is there: they may not have joined yet.
+
+    Raises:
+        UnusableEnvironmentError: nothing could run; what is kept, and what to do.
+    """
+    plan = submission.plan
+    wanted = {launch.hardware for launch in submission.todo.launches}
+    if not plan.trials and not fleet.kinds:
+        wanted = set(plan.matrix.hardware)
+    if not wanted or not wanted.isdisjoint(fleet.kinds):
+        return
+    lack = "; ".join(
+        f"no node of kind {kind} may be measured on: {fleet.unfit[kind]}"
+        if kind in fleet.unfit
+        else f"no node of kind {kind} has joined yet"
+        for kind in sorted(wanted)
+    )
+    count = len(submission.outcomes)
+    kept = f"{count} trial{'s' if count > 1 else ''} of this run {'are' if count > 1 else 'is'} kept; " if count else ""
+    raise UnusableEnvironmentError(
+        f"{lack}; {kept}join one (fleetbench node up), and try again once `fleetbench nodes` shows one that is ready; "
+        "or have it wait: --wait-for-nodes 10m"
     )
 
 

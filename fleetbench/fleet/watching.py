@@ -27,6 +27,8 @@ FIRST_LOOK_S = 30.0
 WAREHOUSE_S = 5.0
 """Whether a node shares the warehouse is said and no more: one that was cut off meanwhile holds up nobody."""
 ANSWER_S = 0.5
+PART_S = 5.0
+"""For the last answer; of a head that is silent none is waited for."""
 SILENT_S = 10.0
 """A head that does not answer for so long is told of."""
 GONE_S = 30.0
@@ -52,6 +54,8 @@ class ClusterFleet:
     _before: frozenset[str] = frozenset()
     _found: list[NodeState] = field(default_factory=list)
     _looking: threading.Thread | None = None
+    _asking: threading.Thread | None = None
+    _parted: bool = False
     _silent: str | None = None
     _asked: float | None = None
     _heard: queue.SimpleQueue[list[Mapping[str, Any]] | RayError] = field(default_factory=queue.SimpleQueue)
@@ -60,6 +64,8 @@ class ClusterFleet:
     def begin(self) -> None:
         """Look at all nodes, before anything runs; where all that there were are gone, one may be coming back."""
         until = time.monotonic() + FIRST_LOOK_S
+        if count := sum(entry["Alive"] and node_of(entry) is not None for entry in ray.nodes()):
+            self.say(f"looking at {count} node{'s' if count > 1 else ''} ...")
         self._take(survey(FIRST_LOOK_S))
         if self.states and not self._any_measurable():
             self.say(f"no node can be measured on now; waiting up to {FIRST_LOOK_S:g} s for one to come back")
@@ -90,6 +96,13 @@ class ClusterFleet:
             del self.states[node_id]
         self._before, self._news = known, False
         return FleetSeen(nodes=tuple(self._seen(self.states[node_id]) for node_id in sorted(known)))
+
+    def part(self) -> None:
+        """Ask Ray nothing more: it ends a process of which a thread asks it after the parting, by a line of its own."""
+        self._parted = True
+        for thread in (self._looking, self._asking):
+            if thread is not None and self._silent is None:
+                thread.join(PART_S)
 
     def death(self) -> str | None:
         """A sentence where the cluster's head does not answer any more."""
@@ -135,7 +148,20 @@ class ClusterFleet:
                 nodes=1 + (has.nodes if has and has.engines is not None else 0),
                 engines={**(has.engines or {} if has else {}), **(node.engines or {})},
             )
-        return Fleet(kinds=kinds, about="the cluster")
+        return Fleet(kinds=kinds, about="the cluster", unfit=self._unfit())
+
+    def _unfit(self) -> dict[str, str]:
+        """By kind, nodes that are there and may not be measured on: the first by name with its reason."""
+        found: dict[str, list[NodeState]] = {}
+        for state in sorted(self.states.values(), key=lambda state: state.node.name):
+            if not state.measurable:
+                found.setdefault(state.node.hardware, []).append(state)
+        return {
+            kind: f"{states[0].node.name} is {states[0].verdict} ({states[0].sentence})"
+            + (f", and {len(states) - 1} more" if len(states) > 1 else "")
+            + ", see `fleetbench nodes`"
+            for kind, states in found.items()
+        }
 
     def _any_measurable(self) -> bool:
         return any(state.measurable for state in self.states.values())
@@ -144,7 +170,8 @@ class ClusterFleet:
         """The living nodes; None where the head does not answer now, for a thread of its own waits for it."""
         if self._asked is None:
             self._asked = time.monotonic()
-            threading.Thread(target=self._ask, daemon=True).start()
+            self._asking = threading.Thread(target=self._ask, daemon=True)
+            self._asking.start()
         try:
             entries = self._heard.get(timeout=ANSWER_S)
         except queue.Empty:
@@ -172,7 +199,7 @@ class ClusterFleet:
 
     def _look_at(self, node_ids: frozenset[str]) -> None:
         try:
-            self._found = list(survey(FIRST_LOOK_S, only=node_ids))
+            self._found = list(survey(FIRST_LOOK_S, only=node_ids, left=lambda: self._parted))
         except RayError:  # they are looked at again
             self._found = []
 

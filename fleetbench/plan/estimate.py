@@ -29,12 +29,13 @@ LOCAL_BANDWIDTH = 15e9
 class Estimate:
     """What a plan takes, launches one after another.
 
-    launches_s: of each launch by its id; cost_usd: None where a hardware kind has no price.
+    launches_s: of each launch by its id; cost_usd: None where a hardware kind has no price; unpriced: such kinds.
     """
 
     seconds: float
     launches_s: Mapping[str, float]
     cost_usd: float | None
+    unpriced: tuple[str, ...]
     from_history: int
     trials: int
 
@@ -42,21 +43,37 @@ class Estimate:
 def estimate(plan: Plan, history_s: Mapping[str, float]) -> Estimate:
     """Sum over launches; `history_s` maps a cell_id to the median wall seconds of its earlier trials."""
     launches_s = {launch.launch_id: launch_s(launch, plan.effort, history_s) for launch in plan.launches}
-    cost, priced = 0.0, True
+    cost, lacking = 0.0, unpriced(plan)
     for launch in plan.launches:
         taken = launches_s[launch.launch_id]
         gpu = gpu_info(launch.hardware)
-        if gpu is None or gpu.price_usd_h is None:
-            priced = False
-        else:
+        if gpu is not None and gpu.price_usd_h is not None:
             cost += taken / 3600 * gpu.price_usd_h.value * max(1, launch.parallel.gpus)
     known = sum(trial.cell.cell_id in history_s for trial in plan.trials)
     return Estimate(
         seconds=sum(launches_s.values()),
         launches_s=launches_s,
-        cost_usd=cost if priced else None,
+        cost_usd=None if lacking else cost,
+        unpriced=lacking,
         from_history=known,
         trials=len(plan.trials),
+    )
+
+
+def unpriced(plan: Plan) -> tuple[str, ...]:
+    """Kinds of hardware that the plan uses and nobody knows the price of."""
+    kinds = {launch.hardware: gpu_info(launch.hardware) for launch in plan.launches}
+    return tuple(kind for kind, gpu in kinds.items() if gpu is None or gpu.price_usd_h is None)
+
+
+def unlimited(plan: Plan) -> str | None:
+    """What the plan's limit in USD does not limit, in a sentence; None where it limits all that runs, or is none."""
+    limit_usd, kinds = plan.matrix.limits.cost_usd, unpriced(plan)
+    if limit_usd is None or not kinds:
+        return None
+    return (
+        f"limits: cost_usd {limit_usd:g} does not limit what runs on {', '.join(kinds)}: no price of it is known (give "
+        "price_usd_h in a catalog of your own, FLEETBENCH_CATALOG)"
     )
 
 

@@ -175,7 +175,9 @@ def _of_place(cell: Cell, spec: EngineSpec, gpu: GpuInfo, fleet: Fleet) -> Itera
     kind = fleet.kinds.get(cell.hardware)
     if kind is None:
         have = ", ".join(fleet.kinds) or "nothing"
-        sentence = f"no node of kind {cell.hardware} is joined; {fleet.about} has {have}"
+        unfit = fleet.unfit.get(cell.hardware)
+        lack = "is joined" if unfit is None else f"may be measured on: {unfit}"
+        sentence = f"no node of kind {cell.hardware} {lack}; {fleet.about} has {have}"
         yield Objection(verdict="not_here", rule="no-node", sentence=sentence)
         return
     if not in_versions(spec, cell.engine.version):

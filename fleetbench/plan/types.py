@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from fleetbench.matrix.types import Cell, Effort, EngineInfo, LoadPoint, Matrix, ModelInfo, Parallel, Recipe
@@ -61,10 +61,14 @@ class NodeKind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """What can be planned for, by hardware tag; about: whose it is, in a word, for messages."""
+    """What can be planned for, by hardware tag; about: whose it is, in a word, for messages.
+
+    unfit: by tag, of kinds that have nodes which may not be measured on: which ones, and why.
+    """
 
     kinds: Mapping[str, NodeKind]
     about: str
+    unfit: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

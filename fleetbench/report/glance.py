@@ -148,6 +148,8 @@ def _panel(speed: Side, quality: Side, runs: list[str]) -> Panel:
         keys=3 - len(same),
         hidden=(*same, *missing, *_PROGRAMS),
         notes=(*notes, *_notes(speed, quality, str(head["reference_name"]))),
+        programs=not any(row["trials"] for row in speed.values())
+        and not any(row["items"] or row["positions"] for row in quality.values()),
     )
 
 

@@ -13,7 +13,7 @@ from fleetbench.report.result import Panel, Result, Row, grouped, titled
 _SQL = """
 SELECT
     k.run_id, r.matrix || '/' || r.run AS run, k.model, k.engine, k.engine_version, k.hardware, k.suite,
-    k.recipe, k.kv, k.outcome, k.reason, q.category, q.n, q.correct, q.accuracy, q.low, q.high,
+    k.recipe, k.kv, k.trials, k.outcome, k.reason, q.category, q.n, q.correct, q.accuracy, q.low, q.high,
     kl.kl_mean_nat, kl.kl_se_nat, kl.positions, kl.top1_agree_ratio, r.reference AS reference_name, k.cell_id
 FROM chosen AS k
 INNER JOIN runs AS r USING (run_id)
@@ -65,6 +65,7 @@ def _panels(rows: list[Row]) -> list[Panel]:
             "Right: of the items of all categories; low, high: Wilson 95 % interval.",
             *sorted({f"{row['recipe']}: {row['reason']}" for row in rows if row["outcome"] != "ok"}),
         ),
+        programs=not any(row["trials"] for row in rows),
     )
     categories = sorted({str(row["category"]) for row in rows if row["category"] is not None})
     if not categories:

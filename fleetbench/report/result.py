@@ -45,7 +45,7 @@ class Panel:
     name: what it is, for programs: it stays the same where a title changes.
     keys: the leading columns that say what a row is, repeated wherever the table is split.
     notes: sentences below it. line: said in place of the table where a person reads it.
-    alarm: the line is a warning. hidden: columns for programs only.
+    alarm: the line is a warning. hidden: columns for programs only. programs: all of it is, for it holds no number.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Panel:
     line: str | None = None
     alarm: bool = False
     hidden: tuple[str, ...] = ()
+    programs: bool = False
 
     @property
     def visible(self) -> Result:

@@ -14,11 +14,12 @@ from fleetbench.report.result import Result
 _RUNS = """
 SELECT
     run_id, matrix, run, date_trunc('second', last_submitted_at) AS submitted, cells_planned AS cells, cells_ok AS ok,
-    cells_failed AS failed, cells_invalid AS invalid, cells_refused AS refused, cells_missing AS missing
+    cells_failed AS failed, cells_invalid AS invalid, cells_refused AS refused, cells_cancelled AS cancelled,
+    cells_lost AS lost, cells_missing AS missing
 FROM coverage
 ORDER BY last_submitted_at DESC, run_id
 """
-_WRONG = ("failed", "invalid", "refused", "missing")
+_WRONG = ("failed", "invalid", "refused", "cancelled", "lost", "missing")
 
 
 def list_runs(connection: duckdb.DuckDBPyConnection) -> Result:

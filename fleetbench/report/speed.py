@@ -110,6 +110,7 @@ def _panels(rows: list[Row]) -> list[Panel]:
             keys=keys,
             hidden=(*same, *dull, *_PROGRAMS),
             notes=(*version, *_notes(rows, same)),
+            programs=not measured,
         )
     ]
     for name, what, latencies, notes in _LATENCIES if measured else ():

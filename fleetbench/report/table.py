@@ -49,7 +49,7 @@ def render_panels(panels: Sequence[Panel], fmt: Format, console: Console) -> Non
         ]
         _raw(console, json.dumps(said, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
         return
-    for number, panel in enumerate(panels):
+    for number, panel in enumerate(panel for panel in panels if not panel.programs):
         if number:
             _raw(console, "\n")
         if panel.line is not None:

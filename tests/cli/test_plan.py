@@ -228,6 +228,20 @@ def own_catalog(folder: Path, kind: str, **figures: float) -> str:
     return str(folder / "own")
 
 
+def test_a_limit_in_usd_names_the_kinds_that_it_does_not_limit(tmp_path: Path) -> None:
+    limits = "{launch: 60s, trial: 60s, cost_usd: 5}"
+    vllm = {"models": "[llama-3.1-8b]", "engines": "vllm", "reference": "bf16", "recipes": "[bf16]", "quality": None}
+    path = write_matrix(tmp_path, **vllm, hardware="[h100, sim-h100]", limits=limits)
+    text = inside("plan", str(path), folder=tmp_path).out
+    assert "limits: cost_usd 5 does not limit what runs on sim-h100: no price of it is known" in lines(text)
+    assert "not all prices known" in lines(text)
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert document(path, folder=tmp_path)["estimate"]["unpriced"] == ["sim-h100"]
+    path = write_matrix(tmp_path, **vllm, hardware="[h100]", limits=limits)
+    assert "does not limit" not in inside("plan", str(path), folder=tmp_path).out
+    assert "does not limit" not in inside("plan", str(write_matrix(tmp_path)), folder=tmp_path).out
+
+
 def test_a_price_of_ones_own_changes_what_a_plan_costs_and_nothing_else(tmp_path: Path) -> None:
     words = ("plan", str(CURATED / "format-ladder.yaml"), "--format", "json")
     catalog = own_catalog(tmp_path, "h100", price_usd_h=100.0)

@@ -91,14 +91,50 @@ def test_each_launch_runs_where_its_hardware_is_and_nowhere_that_it_is_not(shell
     assert {row["outcome"] for row in trials} == {"ok"}
     assert {row["node"] for row in trials if row["hardware"] == "sim-h100"} <= {"first", "second"}
     assert {row["node"] for row in trials if row["hardware"] == "sim-mi300x"} == {"third"}
+    niceness = shell.rows("SELECT DISTINCT value FROM host WHERE name = 'niceness'")
+    assert niceness == [{"value": str(os.getpriority(os.PRIO_PROCESS, 0))}]  # Ray's own is 15
     refused = shell.rows("SELECT DISTINCT hardware, verdict FROM refusals ORDER BY ALL")
     assert refused == [{"hardware": name, "verdict": "not_here"} for name in ("h100", "sim-b200")]
+    assert err.startswith(f"joining {shell.cluster.address} ...\nlooking at 5 nodes ...\n")
     assert "node liar: the node is tagged h100, but has no GPU" in err
+    assert "no node of kind h100 may be measured on: liar is mismatched (the node is tagged h100" in err
+    assert "no node of kind sim-b200 may be measured on: old is other-version (it has fleetbench 0.0.1" in err
     assert "node old: it has fleetbench 0.0.1" in err
     before = shell.rows("SELECT trial_id, attempt FROM attempts ORDER BY ALL")
     code, _, err = shell.run("submit", str(matrix))
     assert code == 0, err
     assert shell.rows("SELECT trial_id, attempt FROM attempts ORDER BY ALL") == before
+
+
+def test_where_no_node_is_fit_for_any_cell_it_says_why_and_what_to_do_and_prints_no_table(shell: Shell) -> None:
+    matrix = write_matrix(shell.folder, **SPEED, hardware="[h100, sim-b200]")
+    code, out, err = shell.run("submit", str(matrix))
+    assert (code, out) == (1, "")
+    assert "nothing can run, all 8 cells are refused:" in err
+    assert err.count("may be measured on") == 2
+    assert "Nothing was run. What to do:" in err
+    assert f"`fleetbench nodes --address {shell.cluster.address}`" in " ".join(err.split())
+    code, out, err = shell.run("submit", str(matrix), "--format", "json")
+    assert code == 1, err
+    panels = {panel["name"]: panel["rows"] for panel in json.loads(out)}
+    assert {row["outcome"] for row in panels["speed"]} == {"refused"}
+    assert [row["cells"] for row in panels["unmeasured"]] == [4, 4]
+
+
+@pytest.mark.fleet
+def test_where_no_node_comes_what_was_cancelled_is_one_line_and_one_reason(shell: Shell) -> None:
+    matrix = write_matrix(shell.folder, **SPEED, hardware="sim-a100-80g")
+    code, out, err = shell.run("submit", str(matrix), "--wait-for-nodes", "5")
+    assert code == 1, err
+    assert err.count("  cancelled ") == 1
+    assert "cancelled 5 trials of tiny f16, tiny q2_k: no node of kind sim-a100-80g is in the fleet" in err
+    assert out.splitlines()[:2] == [
+        "Nothing was measured of 4 cells:",
+        "- 4 cancelled on sim-a100-80g: no node of kind sim-a100-80g is in the fleet, and",
+    ]
+    assert "0 of 4 cells ok, 4 cancelled" in " ".join(out.split())
+    assert "5 of 5 trials did not end well: 5 cancelled." in err
+    assert "--retry-failed" not in err
 
 
 def test_a_killed_driver_leaves_nothing_on_the_nodes_and_the_same_command_goes_on(shell: Shell) -> None:

@@ -48,8 +48,11 @@ def test_a_clock_that_is_apart_is_told_of_before_anything_is_measured_there(shel
     _, _, err = shell.run("submit", str(matrix), "--run", "skewed")
     assert "node early: its clock is 7" in err
     assert "ahead of ours (set both by NTP)" in err
-    # What it measures is no matter here: the kernel's own stamps of packets are not skewed along with it.
-    assert shell.rows("SELECT count(*) AS trials FROM trials") == [{"trials": 3}]
+    # The kernel's own stamps of packets are not skewed along with it, as after a step of the clock.
+    trials = shell.rows("SELECT outcome, reason, window_s, energy_j, power_status FROM trials")
+    assert len(trials) == 3
+    assert {(row["outcome"], row["window_s"], row["energy_j"]) for row in trials} == {("invalid", None, None)}
+    assert all("stamps that run backwards" in row["reason"] for row in trials)
 
 
 def test_a_kind_that_is_nowhere_is_refused_with_what_there_is(shell: Shell) -> None:
@@ -57,6 +60,34 @@ def test_a_kind_that_is_nowhere_is_refused_with_what_there_is(shell: Shell) -> N
     code, _, err = shell.run("submit", str(matrix), "--run", "nowhere")
     assert code == 1
     assert "no node of kind sim-h200 is joined; the cluster has" in err
+
+
+def test_a_head_that_is_new_and_has_no_nodes_yet_changes_nothing_of_a_run(
+    shell: Shell, tmp_path: Path, artifact_cache: Path
+) -> None:
+    matrix = write_matrix(
+        tmp_path, **SPEED, hardware="sim-h100", recipes="[f16]", load="{batch: 1, context: 16, output: 8}"
+    )
+    code, _, err = shell.run("submit", str(matrix), "--run", "restarted")
+    assert code == 0, err
+    kept = shell.rows("SELECT trial_id, attempt FROM attempts ORDER BY ALL")
+    wider = ["submit", str(matrix), "--run", "restarted"]
+    with fleet(quick_health=True) as anew:
+        again = Shell(anew, tmp_path, artifact_cache)
+        code, _, err = again.run(*wider)
+        assert code == 0, "nothing is left to do"
+        next((tmp_path / "warehouse" / "landing" / "trials").rglob("*.parquet")).unlink()
+        code, _, err = again.run(*wider)
+        assert code == 4
+        assert f"no node of kind sim-h100 has joined yet; {len(kept) - 1} trial" in err
+        assert "of this run" in err
+        assert again.rows("SELECT count(*) AS refused FROM refusals") == [{"refused": 0}]
+        with again.start(*wider, "--wait-for-nodes", "2m") as waits:
+            read_until(waits, "engine launch")
+            anew.add(FakeNode(tag="sim-h100", name="back"))
+            _, err = waits.communicate(timeout=180)
+        assert waits.returncode == 0, err
+        assert again.rows("SELECT trial_id, attempt FROM attempts ORDER BY ALL") == kept
 
 
 def test_a_kind_that_goes_away_is_waited_for_and_said_to_be(shell: Shell) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,13 @@ from typing import Any
 import pytest
 
 from fleetbench.artifact import source, toolenv
-from fleetbench.errors import InputError
-from fleetbench.fleet.planning import Planned, plan_file, plan_here
-from fleetbench.plan.types import Plan, Refusal
+from fleetbench.errors import InputError, UnusableEnvironmentError
+from fleetbench.fleet.planning import Planned, plan_cluster, plan_file, plan_here
+from fleetbench.fleet.rows import trial_row
+from fleetbench.fleet.submission import check_nodes, open_submission, record_plan
+from fleetbench.matrix.types import Outcome
+from fleetbench.plan.types import Fleet, NodeKind, Plan, Refusal
+from fleetbench.store.commit import Warehouse
 from tests.artifact.folders import COMMIT, QWEN, WEIGHTS, cached, write
 from tests.small import write_matrix
 
@@ -74,6 +79,68 @@ def test_a_config_beside_the_matrix_is_enough_of_a_model_to_plan_with(tmp_path: 
     assert len(planned.plan.launches) == 3
     assert planned.model_paths == {"mine": tmp_path / "mine"}
     assert planned.plan.launches[0].model.lacks is not None
+
+
+NODES = Fleet(
+    kinds={
+        kind: NodeKind(hardware=kind, gpus=8, nodes=1, engines={"vllm": "0.31.1", "sglang": "0.5.16"})
+        for kind in ("h100", "h200")
+    },
+    about="the cluster",
+)
+
+
+def test_a_run_that_has_trials_is_planned_as_it_was_while_its_nodes_are_away(tmp_path: Path) -> None:
+    """After a restart of the head no node says an engine's version, which is part of what a cell is."""
+    write(tmp_path / "mine", CONFIG)
+    path = matrix(tmp_path, models=MINE, engines="vllm", hardware="[h100, h200, b200]", recipes="[f16]")
+    warehouse = Warehouse(tmp_path / "warehouse")
+    warehouse.create()
+
+    def plan(fleet: Fleet, run: str = "default") -> Plan:
+        return plan_cluster(path, run, fleet, may_come=False, warehouse=warehouse.root).plan
+
+    away = replace(NODES, kinds={})
+    assert plan(away).launches == ()
+    before = plan(NODES)
+    assert {one.hardware: one.engine.version for one in before.launches} == {"h100": "0.31.1", "h200": "0.31.1"}
+    record_plan(before, warehouse)
+    launch = before.launches[0]
+    row = trial_row(
+        run_id=before.run_id, launch=launch, launch_attempt=0, trial=launch.trials[0], attempt=0, node="n",
+        outcome=Outcome.OK, reason=None, measured={},
+    )  # fmt: skip
+    assert warehouse.commit_trial(row, {})
+
+    after = plan(away)
+    assert [one.trial_id for one in after.trials] == [one.trial_id for one in before.trials]
+    assert {one.cell.hardware for one in after.refusals} == {"b200"}, "no node of it was there before"
+    assert plan(away, "another").launches == ()
+
+
+def test_a_run_whose_nodes_are_all_away_begins_nothing_and_says_what_is_kept(tmp_path: Path) -> None:
+    write(tmp_path / "mine", CONFIG)
+    plan = everywhere(tmp_path, hardware="[h100, h200]", engines="vllm", models=MINE, recipes="[f16]")
+    warehouse = Warehouse(tmp_path / "warehouse")
+    submission = open_submission(plan, warehouse, tmp_path, retry_failed=False, only=None)
+    said = (
+        "no node of kind h100 has joined yet; no node of kind h200 may be measured on: n is stale; join one "
+        "(fleetbench node up), and try again once `fleetbench nodes` shows one that is ready; or have it wait: "
+        "--wait-for-nodes 10m"
+    )
+    with pytest.raises(UnusableEnvironmentError) as caught:
+        check_nodes(submission, Fleet(kinds={}, about="the cluster", unfit={"h200": "n is stale"}))
+    assert str(caught.value) == said
+    half = replace(submission, outcomes=dict.fromkeys("abc", Outcome.OK))
+    with pytest.raises(UnusableEnvironmentError, match=r"; 3 trials of this run are kept; join one"):
+        check_nodes(half, Fleet(kinds={}, about="the cluster"))
+    check_nodes(submission, replace(NODES, kinds={"h200": NODES.kinds["h200"]}))
+    nothing = replace(plan.plan, launches=())
+    check_nodes(replace(submission, todo=nothing), replace(NODES, kinds={}))
+    refused = replace(submission, plan=nothing, todo=nothing)
+    check_nodes(refused, NODES)
+    with pytest.raises(UnusableEnvironmentError, match="no node of kind h100 has joined yet; no node of kind h200"):
+        check_nodes(refused, replace(NODES, kinds={}))
 
 
 def test_a_hub_model_is_planned_with_at_the_commit_that_the_cache_has(tmp_path: Path) -> None:

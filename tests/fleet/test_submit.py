@@ -18,7 +18,7 @@ import pytest
 
 from fleetbench.artifact.supply import supply
 from fleetbench.engine.lease import holders
-from fleetbench.fleet.launch.work import need_of
+from fleetbench.fleet.launch.staging import need_of
 from tests.small import job_of, planned, write_matrix
 
 pytestmark = [pytest.mark.engine, pytest.mark.ray]
@@ -88,6 +88,8 @@ def test_a_matrix_becomes_tables_and_a_second_submission_runs_nothing(shell: She
     trials = "SELECT trial_id, attempt, outcome FROM attempts ORDER BY ALL"
     before = shell.rows(trials)
     assert [row["outcome"] for row in before] == ["ok"] * len(before)
+    niceness = shell.rows("SELECT DISTINCT value FROM host WHERE name = 'niceness'")
+    assert niceness == [{"value": str(os.getpriority(os.PRIO_PROCESS, 0))}]  # Ray's own is 15
     code, again, err = shell.run("submit", matrix)
     assert code == 0, err
     assert shell.rows(trials) == before
@@ -172,10 +174,11 @@ def test_a_cell_that_cannot_run_is_refused_as_a_row_and_the_others_run(shell: Sh
 def test_where_nothing_can_run_it_says_why_and_keeps_the_refusals(shell: Shell) -> None:
     recipes = "[{name: kv-fp8, weights: f16, kv: fp8}]"
     matrix = write_matrix(shell.folder, models=SPEED, quality=None, recipes=recipes, reference="kv-fp8")
-    code, _, err = shell.run("submit", str(matrix))
-    assert code == 1, err
-    assert "cells are refused:" in err
+    code, out, err = shell.run("submit", str(matrix))
+    assert (code, out) == (1, "")
+    assert "nothing can run, all 2 cells are refused:" in err
     assert " by kv: " in err
+    assert f"fleetbench plan {matrix}" in " ".join(err.split())
     assert {row["rule"] for row in shell.rows("SELECT rule FROM refusals")} == {"kv"}
 
 
@@ -211,7 +214,9 @@ def test_an_engine_that_dies_at_start_fails_its_cells_with_its_log_and_the_other
     gguf.write_bytes(b"\0" * gguf.stat().st_size)
     code, _, err = shell.run("submit", str(write_matrix(tmp_path, **recipes)))
     assert code == 1, err
-    assert "launch_failed" in err
+    assert "launch_failed 2 trials of tiny q2_k: " in err
+    assert "2 of 5 trials did not end well: 2 launch_failed." in err
+    assert err.splitlines()[-1].endswith(" --retry-failed")
     ends = {(row["recipe"], row["outcome"]) for row in shell.rows("SELECT recipe, outcome FROM trials")}
     assert ends == {("f16", "ok"), ("q2_k", "launch_failed")}
     (row,) = shell.rows("SELECT reason, log_tail FROM launches WHERE outcome = 'launch_failed'")

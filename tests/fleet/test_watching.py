@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 
 from fleetbench.fleet import watching
+from fleetbench.fleet.nodes import labels
 from fleetbench.fleet.nodes.state import NodeState
 from fleetbench.fleet.watching import ClusterFleet
 from fleetbench.plan.nodes import Node
@@ -48,6 +49,15 @@ def test_where_no_node_says_what_engines_there_are_nothing_is_planned_for() -> N
     assert fleet(seen("away", "sim-b200", stale=True)).planned().kinds == {}
     other = replace(seen("liar", "h100"), verdict="mismatched")
     assert fleet(other).planned().kinds == {}
+
+
+def test_nodes_that_are_there_and_not_fit_are_named_with_their_reason_by_kind() -> None:
+    liars = [replace(seen(name, "h100"), verdict="mismatched", sentence="it has no GPU") for name in ("liar", "crook")]
+    unfit = fleet(*liars, seen("here", "sim-h100"), seen("away", "sim-b200", stale=True)).planned().unfit
+    assert unfit == {
+        "h100": "crook is mismatched (it has no GPU), and 1 more, see `fleetbench nodes`",
+        "sim-b200": "away is stale (Ray takes it for dead), see `fleetbench nodes`",
+    }
 
 
 @pytest.fixture
@@ -90,3 +100,24 @@ def test_a_head_that_answers_late_is_no_dead_one(silence: threading.Event, monke
     monkeypatch.setattr(watching, "GONE_S", 0.0)
     waiting.look()
     assert waiting.death() is None
+
+
+def test_who_parts_leaves_nobody_behind_that_looks_at_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that joined a moment before the run's end: Ray ends a process that asks it after the parting."""
+    entry = {"NodeID": "n", "Alive": True, "Labels": {labels.GPU: "sim-h100"}, "Resources": {}}
+    looking: list[threading.Thread] = []
+
+    def survey(_: float, *, only: frozenset[str], left: Callable[[], bool]) -> tuple[NodeState, ...]:
+        assert only == {"n"}
+        looking.append(threading.current_thread())
+        while not left():
+            threading.Event().wait(0.001)
+        return ()
+
+    monkeypatch.setattr("ray.nodes", lambda: [entry])
+    monkeypatch.setattr(watching, "survey", survey)
+    parting = ClusterFleet(say=lambda _: None)
+    while not looking:
+        parting.look()
+    parting.part()
+    assert not looking[0].is_alive()

@@ -150,6 +150,16 @@ def test_bf16_of_a_70b_fits_from_the_degree_on_that_is_said() -> None:
     assert isinstance(ruled(big("bf16", parallel=Parallel(tp=2)), NODES), Ruling)
 
 
+def test_where_no_node_of_a_kind_is_fit_the_refusal_says_which_one_is_there_and_why_not() -> None:
+    cell = big(hardware="h200")
+    assert refused(cell, NODES).sentence.startswith("no node of kind h200 is joined; the fleet has h100")
+    found = refused(cell, replace(NODES, unfit={"h200": "liar is mismatched (it has no GPU)", "b200": "no"}))
+    assert found.sentence.startswith(
+        "no node of kind h200 may be measured on: liar is mismatched (it has no GPU); the fleet has h100"
+    )
+    assert (found.verdict, found.rule) == ("not_here", "no-node")
+
+
 FAR = Fleet(kinds={"h100": NodeKind(hardware="h100", gpus=2, nodes=4)}, about="the fleet")
 
 

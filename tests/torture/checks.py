@@ -62,8 +62,12 @@ def _rows(scene: Scene, ledger: Ledger, run: str) -> Iterator[str]:
             yield f"of {planned} planned trials {len(trials)} have a row"
         lost = {one for one in ledger.good(run_id) if trials.get(one) != "ok"}
         yield from (f"trial {one} was committed as ok, and counts as {trials.get(one)}" for one in sorted(lost))
-        for (missing,) in ask(f"SELECT cells_missing FROM coverage WHERE run_id = '{run_id}' AND cells_missing > 0"):  # noqa: S608
-            yield f"{missing} cells have no outcome that says something of them"
+        ((missing,),) = ask(f"SELECT sum(cells_missing) FROM coverage WHERE run_id = '{run_id}'")  # noqa: S608
+        ((untold,),) = ask(
+            f"SELECT count(*) FROM cells WHERE run_id = '{run_id}' AND trials = 0 AND outcome IN ('cancelled', 'lost')"  # noqa: S608
+        )
+        if missing or untold:
+            yield f"{missing} cells have no trial, {untold} none that says something of them"
         for table in MEASURED:
             (stray,) = ask(
                 f"SELECT count(*) FROM {table} ANTI JOIN attempts USING (run_id, trial_id, attempt)"  # noqa: S608

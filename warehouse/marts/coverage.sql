@@ -1,7 +1,7 @@
 -- Row: how much of a run there is.
 -- Key: run_id.
--- cells_*: by outcome; cells_missing: planned and without any trial that says something of the cell, so also one
--- whose only trials were cancelled or lost; trials_planned counts the control too.
+-- cells_*: by outcome, which is that of a cell's worst trial; cells_missing: planned and without any trial. Submitting
+-- the run again runs what was cancelled or lost, and what is missing. trials_planned counts the control too.
 SELECT
     r.run_id, r.run, r.matrix, r.reference, r.first_submitted_at, r.last_submitted_at, r.submissions,
     r.cells AS cells_planned,
@@ -9,6 +9,8 @@ SELECT
     coalesce(c.invalid, 0) AS cells_invalid,
     coalesce(c.failed, 0) AS cells_failed,
     coalesce(c.refused, 0) AS cells_refused,
+    coalesce(c.cancelled, 0) AS cells_cancelled,
+    coalesce(c.lost, 0) AS cells_lost,
     greatest(0, r.cells - coalesce(c.tried, 0)) AS cells_missing,
     r.trials AS trials_planned,
     coalesce(t.good, 0) AS trials_ok,
@@ -21,9 +23,13 @@ LEFT JOIN (
         count(*) FILTER (outcome = 'ok') AS ok,
         count(*) FILTER (outcome IN ('invalid', 'not_applied')) AS invalid,
         count(*) FILTER (outcome = 'refused') AS refused,
-        count(*) FILTER (outcome NOT IN ('ok', 'invalid', 'not_applied', 'refused') AND NOT untold) AS failed,
-        count(*) FILTER (outcome <> 'refused' AND NOT untold) AS tried
-    FROM (SELECT *, trials = 0 AND outcome IN ('cancelled', 'lost') AS untold FROM cells)
+        count(*) FILTER (
+            outcome NOT IN ('ok', 'invalid', 'not_applied', 'refused', 'cancelled', 'lost')
+        ) AS failed,
+        count(*) FILTER (outcome = 'cancelled') AS cancelled,
+        count(*) FILTER (outcome = 'lost') AS lost,
+        count(*) FILTER (outcome <> 'refused') AS tried
+    FROM cells
     GROUP BY run_id
 ) AS c USING (run_id)
 LEFT JOIN (
