@@ -1,8 +1,7 @@
-"""Which checkpoint an engine needs for a recipe, and what makes it."""
+"""Which checkpoint an engine needs for a recipe."""
 
 from __future__ import annotations
 
-from fleetbench.artifact import source, toolenv
 from fleetbench.catalog import lookup
 from fleetbench.matrix.resolve import SIXTEEN
 from fleetbench.matrix.types import Checkpoint, ModelInfo, Recipe
@@ -35,11 +34,6 @@ def served_kind(engine: str, recipe: Recipe, model: ModelInfo) -> Checkpoint:
     kind = checkpoint_kind(engine, recipe, model)
     published = model.shape is not None and model.shape.quantized is not None
     return "compressed" if kind == "source" and published else kind
-
-
-def toolchain(engine: str) -> str:
-    """What makes checkpoints for an engine, with versions: part of their identity."""
-    return source.toolchain() if engine in GGUF_ENGINES else toolenv.toolchain()
 
 
 def _bits(name: str) -> float:

@@ -87,7 +87,7 @@ def check(file: Path | None) -> int:
 
 def _said(found: NodeSettings) -> Iterator[tuple[str, str]]:
     """What the settings say, a line each."""
-    from fleetbench.fleet.launch.staging import cache_folder
+    from fleetbench.fleet.launch.node_cache import cache_folder
     from fleetbench.fleet.nodes.inspection import free_bytes
 
     cache = cache_folder(found)

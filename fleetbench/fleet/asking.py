@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from fleetbench.artifact import kinds, models
+from fleetbench.artifact import models
+from fleetbench.artifact.toolchain import toolchain
 from fleetbench.catalog import lookup
 from fleetbench.catalog.shapes import ModelShape
 from fleetbench.catalog.types import GpuInfo
@@ -81,7 +82,7 @@ def ask(
         cell_id="asked",
         model=found.info,
         recipe=resolve(spelled, spec, shape.dtype, shape.quantized),
-        engine=EngineInfo(name=spec.name, version=version, toolchain=kinds.toolchain(spec.name)),
+        engine=EngineInfo(name=spec.name, version=version, toolchain=toolchain(spec.name)),
         hardware=info.name,
         parallel=Parallel(tp=tp, pp=pp),
         work=LoadPoint(batch=batch, context_tok=max(context_tok - 1, 1), output_tok=min(context_tok - 1, 1)),

@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
+from fleetbench.artifact import making
 from fleetbench.artifact import models as found_models
-from fleetbench.artifact import supply
 from fleetbench.artifact.cache import default_cache
 from fleetbench.artifact.hashing import file_sha256
-from fleetbench.artifact.kinds import toolchain
 from fleetbench.artifact.models import FoundModel
+from fleetbench.artifact.need import Need
+from fleetbench.artifact.toolchain import toolchain
 from fleetbench.catalog import lookup
 from fleetbench.engine import facts, registry
 from fleetbench.errors import InputError
@@ -151,14 +152,14 @@ def _lacks_here(cell: Cell, folder: Path | None) -> Objection | None:
         if not Path(word).exists():
             why = f"the {what} {printable(word)} of recipe {cell.recipe.name} is not on this machine (give its path)"
             return Objection(verdict="not_here", rule=what.partition(" ")[0], sentence=why)
-    need = supply.Need(
+    need = Need(
         artifact_id=cell.artifact_id,
         engine=cell.engine.name,
         recipe=cell.recipe,
         model=cell.model,
         folder=folder,
     )
-    lack = supply.lacks(need, default_cache())
+    lack = making.lacks(need, default_cache())
     return Objection(verdict="not_here", rule="checkpoint", sentence=lack) if lack else None
 
 

@@ -10,13 +10,14 @@ from typing import Literal
 
 from fleetbench.artifact import hub, vendor_tools
 from fleetbench.artifact.hf import CONFIG
-from fleetbench.artifact.supply import Need, supply
+from fleetbench.artifact.need import Need
+from fleetbench.artifact.supply import supply
 from fleetbench.artifact.types import Artifact, ArtifactError
 from fleetbench.artifact.vendor_tools import Command
 from fleetbench.catalog import lookup
 from fleetbench.engine.settings import read_settings
 from fleetbench.errors import InputError
-from fleetbench.fleet.launch.staging import fetch_way
+from fleetbench.fleet.launch.weights import fetch_way
 from fleetbench.fleet.planning import Planned
 from fleetbench.fleet.rows import artifact_row
 from fleetbench.matrix.read import read

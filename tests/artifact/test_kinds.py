@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fleetbench.artifact import kinds, models
-from fleetbench.artifact.kinds import checkpoint_kind, served_kind, toolchain
+from fleetbench.artifact import models
+from fleetbench.artifact.kinds import checkpoint_kind, served_kind
+from fleetbench.artifact.toolchain import toolchain
 from fleetbench.catalog import lookup
 from fleetbench.matrix.identity import artifact_id
 from fleetbench.matrix.read import recipe_of
@@ -145,5 +146,5 @@ def test_a_checkpoint_changes_with_the_model_and_with_what_makes_it() -> None:
     assert identity(BASE, digest="e" * 64) != identity(BASE)
     assert identity(BASE, engine="llamacpp") != identity(BASE)
     assert identity(BASE, engine="sglang") == identity(BASE)
-    assert "llmcompressor" in kinds.toolchain("vllm")
-    assert "gguf" in kinds.toolchain("llamacpp")
+    assert "llmcompressor" in toolchain("vllm")
+    assert "gguf" in toolchain("llamacpp")

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from fleetbench.artifact import models, supply, toolenv
-from fleetbench.artifact.supply import Need
+from fleetbench.artifact import making, models, supply, toolenv
+from fleetbench.artifact.need import Need
 from fleetbench.artifact.types import ArtifactError
 from fleetbench.catalog import lookup
 from fleetbench.matrix.identity import artifact_id
@@ -44,7 +44,7 @@ def qwen(tmp_path: Path) -> Path:
 
 def refused(asked: Need, cache: Path) -> str:
     """Why it cannot be had: the same by either way of asking, and nothing was made on the way."""
-    why = supply.lacks(asked, cache)
+    why = making.lacks(asked, cache)
     assert why is not None
     with pytest.raises(ArtifactError) as caught:
         supply.supply(asked, cache)
@@ -55,7 +55,7 @@ def refused(asked: Need, cache: Path) -> str:
 
 def test_a_gguf_file_is_made_once_and_then_found(tmp_path: Path) -> None:
     asked = need("llamacpp", "q4_k", name="tiny")
-    assert supply.lacks(asked, tmp_path) is None
+    assert making.lacks(asked, tmp_path) is None
     made = supply.supply(asked, tmp_path)
     assert made is not None
     assert made.build_s is not None
@@ -68,7 +68,7 @@ def test_a_gguf_file_is_made_once_and_then_found(tmp_path: Path) -> None:
 
 def test_a_folder_is_its_own_checkpoint(qwen: Path, tmp_path: Path) -> None:
     asked = need("vllm", "bf16", qwen)
-    assert supply.lacks(asked, tmp_path) is None
+    assert making.lacks(asked, tmp_path) is None
     found = supply.supply(asked, tmp_path)
     assert found is not None
     assert (found.path, found.build_s) == (qwen, None)
@@ -77,8 +77,8 @@ def test_a_folder_is_its_own_checkpoint(qwen: Path, tmp_path: Path) -> None:
 
 def test_dummy_weights_run_from_a_config_where_the_engine_makes_them(tmp_path: Path) -> None:
     folder = write(tmp_path / "shape", {"config.json": QWEN})
-    assert supply.lacks(need("vllm", "bf16", folder, dummy=True), tmp_path / "cache") is None
-    assert supply.lacks(need("vllm", "fp8", folder, dummy=True), tmp_path / "cache") is None
+    assert making.lacks(need("vllm", "bf16", folder, dummy=True), tmp_path / "cache") is None
+    assert making.lacks(need("vllm", "fp8", folder, dummy=True), tmp_path / "cache") is None
     why = refused(need("llama-server", "q4_k_m", folder, dummy=True), tmp_path / "cache")
     assert "remove dummy" in why
     assert "nothing is there to round" in refused(need("vllm", "int4", folder, dummy=True), tmp_path / "cache")
@@ -92,7 +92,7 @@ def test_weights_that_are_not_here_are_not_fetched(tmp_path: Path) -> None:
 
 def test_a_server_that_runs_already_needs_no_checkpoint_here(tmp_path: Path) -> None:
     asked = need("endpoint", "bf16", name="llama-3.1-8b")
-    assert supply.lacks(asked, tmp_path) is None
+    assert making.lacks(asked, tmp_path) is None
     assert supply.supply(asked, tmp_path) is None
 
 
@@ -104,7 +104,7 @@ def test_gguf_files_are_made_of_llamas_of_16_bits_alone(qwen: Path, tmp_path: Pa
     assert "quantized already (fp8)" in refused(need("llamacpp", "q4_k", quantized), cache)
     scaled = make_folder("scaled", rope_scaling={"rope_type": "llama3", "factor": 8.0})
     assert "rotary scaling 'llama3'" in refused(need("llamacpp", "q4_k", scaled), cache)
-    assert supply.lacks(need("vllm", "bf16", scaled), cache) is None
+    assert making.lacks(need("vllm", "bf16", scaled), cache) is None
 
 
 def test_what_llmcompressor_makes_not_at_all_is_said_before_it_is_installed(qwen: Path, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_model_that_is_quantized_already_is_its_own_checkpoint(tmp_path: Path)
     config = {**QWEN, "quantization_config": {"quant_method": "fp8", "activation_scheme": "dynamic"}}
     files = {"config.json": config, "model.safetensors": safetensors({"w": ("F8_E4M3", (4, 4))})}
     folder = write(tmp_path / "fp8", files)
-    assert supply.lacks(need("vllm", "fp8", folder), tmp_path / "cache") is None
+    assert making.lacks(need("vllm", "fp8", folder), tmp_path / "cache") is None
 
 
 def test_a_tool_that_is_named_and_not_there_is_said(qwen: Path, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_tool_that_is_not_installed_yet_is_no_reason_for_prepare(
     qwen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(toolenv.VARIABLE)
-    why = supply.lacks(need("vllm", "int4", qwen), tmp_path)
+    why = making.lacks(need("vllm", "int4", qwen), tmp_path)
     assert why is not None
     assert "not installed yet" in why
     assert "fleetbench prepare" in why

@@ -13,12 +13,12 @@ import pytest
 
 from fleetbench.artifact import models
 from fleetbench.artifact.models import FoundModel
-from fleetbench.artifact.supply import Need
+from fleetbench.artifact.need import Need
 from fleetbench.artifact.types import ArtifactError, PassingError
 from fleetbench.engine import settings
 from fleetbench.engine.settings import Hub, NodeSettings
 from fleetbench.errors import InputError
-from fleetbench.fleet.launch import staging
+from fleetbench.fleet.launch import permits, staging, weights
 from fleetbench.fleet.launch.work import run_launch
 from fleetbench.matrix.types import Calibration, Draft, ModelSpec, Outcome, Recipe
 from fleetbench.plan.events import LaunchEnded
@@ -75,21 +75,21 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub_cache: Path) 
 def test_the_folder_that_the_settings_name_comes_first(tmp_path: Path, elsewhere: Need) -> None:
     own = write(tmp_path / "srv" / "qwen", FILES)
     for name in ("qwen", "org/qwen"):
-        staged = staging.weights(elsewhere, node(tmp_path, models={name: own}))
+        staged = weights.find(elsewhere, node(tmp_path, models={name: own}))
         assert (staged.folder, staged.model.lacks) == (own, None)
 
 
 def test_a_model_of_the_hub_is_found_in_the_nodes_caches(tmp_path: Path, elsewhere: Need, hub_cache: Path) -> None:
     of_the_library = cached(hub_cache, "org/qwen", FILES)
-    assert staging.weights(elsewhere, node(tmp_path)).folder == of_the_library
+    assert weights.find(elsewhere, node(tmp_path)).folder == of_the_library
     of_the_node = cached(tmp_path / "cache" / "hub", "org/qwen", FILES)
-    assert staging.weights(elsewhere, node(tmp_path)).folder == of_the_node
+    assert weights.find(elsewhere, node(tmp_path)).folder == of_the_node
 
 
 def test_what_is_nowhere_is_fetched_into_the_nodes_cache(
     tmp_path: Path, elsewhere: Need, server: hub_server.Hub
 ) -> None:
-    staged = staging.weights(elsewhere, node(tmp_path, hub=Hub(endpoint=server.url)))
+    staged = weights.find(elsewhere, node(tmp_path, hub=Hub(endpoint=server.url)))
     assert staged.folder == tmp_path / "cache" / "hub" / "models--org--qwen" / "snapshots" / COMMIT
     assert (staged.folder / "model.safetensors").read_bytes() == WEIGHTS
     assert (staged.model.lacks, staged.model.revision) == (None, COMMIT)
@@ -101,7 +101,7 @@ def test_launches_that_want_the_same_weights_wait_for_one_download(
     found: list[Path | None] = []
     threads = [
         threading.Thread(
-            target=lambda: found.append(staging.weights(elsewhere, node(tmp_path, hub=Hub(endpoint=server.url))).folder)
+            target=lambda: found.append(weights.find(elsewhere, node(tmp_path, hub=Hub(endpoint=server.url))).folder)
         )
         for _ in range(4)
     ]
@@ -117,8 +117,8 @@ def test_launches_that_want_the_same_weights_wait_for_one_download(
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> int:
     """No pause between tries; how many there are."""
-    monkeypatch.setattr(staging, "PAUSES_S", (0.0,) * len(staging.PAUSES_S))
-    return len(staging.PAUSES_S) + 1
+    monkeypatch.setattr(weights, "PAUSES_S", (0.0,) * len(weights.PAUSES_S))
+    return len(weights.PAUSES_S) + 1
 
 
 def of_a_branch(need: Need) -> Need:
@@ -129,7 +129,7 @@ def of_a_branch(need: Need) -> Need:
 @pytest.mark.usefixtures("patient")
 def test_a_download_that_breaks_off_goes_on(tmp_path: Path, elsewhere: Need, server: hub_server.Hub) -> None:
     server.failures = [503, BROKEN, 429]
-    staged = staging.weights(of_a_branch(elsewhere), node(tmp_path, hub=Hub(endpoint=server.url)))
+    staged = weights.find(of_a_branch(elsewhere), node(tmp_path, hub=Hub(endpoint=server.url)))
     assert staged.folder is not None
     assert server.failures == []
 
@@ -139,7 +139,7 @@ def test_a_hub_that_stays_down_is_given_up_and_may_be_up_at_the_launchs_next_try
 ) -> None:
     server.failures = [500] * (patient + 1)
     with pytest.raises(PassingError, match=r"cannot be fetched: .*500"):
-        staging.weights(of_a_branch(elsewhere), node(tmp_path, hub=Hub(endpoint=server.url)))
+        weights.find(of_a_branch(elsewhere), node(tmp_path, hub=Hub(endpoint=server.url)))
     assert server.failures == [500]
 
     server.failures = [500] * patient
@@ -161,7 +161,7 @@ def test_what_the_hub_refuses_is_asked_for_once(
 ) -> None:
     server.failures = [code, 503]
     with pytest.raises(ArtifactError) as caught:
-        staging.weights(of_a_branch(elsewhere), node(tmp_path, hub=Hub(endpoint=server.url)))
+        weights.find(of_a_branch(elsewhere), node(tmp_path, hub=Hub(endpoint=server.url)))
     assert not isinstance(caught.value, PassingError)
     assert server.failures == [503]
 
@@ -177,10 +177,10 @@ def test_a_draft_model_of_the_hub_is_fetched_like_a_model(
     tmp_path: Path, elsewhere: Need, server: hub_server.Hub
 ) -> None:
     here = node(tmp_path, hub=Hub(endpoint=server.url))
-    staging.check_paths(drafting(elsewhere).recipe, here)
+    permits.check_paths(drafting(elsewhere).recipe, here)
     folder = tmp_path / "cache" / "hub" / "models--org--qwen" / "snapshots" / COMMIT
     for draft in (DRAFT, replace(DRAFT, model="org/qwen@v2")):
-        recipe = staging.with_draft(drafting(elsewhere, draft), here)
+        recipe = weights.with_draft(drafting(elsewhere, draft), here)
         assert recipe.draft == replace(draft, model=str(folder))
     assert sorted(server.asked) == ["org/qwen/config.json", "org/qwen/model.safetensors"]
 
@@ -188,18 +188,18 @@ def test_a_draft_model_of_the_hub_is_fetched_like_a_model(
 def test_a_draft_model_is_held_to_the_nodes_settings(tmp_path: Path, elsewhere: Need, server: hub_server.Hub) -> None:
     asked = drafting(elsewhere)
     own = write(tmp_path / "srv" / "qwen", FILES)
-    assert staging.with_draft(asked, node(tmp_path, models={"org/qwen": own})).draft == replace(DRAFT, model=str(own))
+    assert weights.with_draft(asked, node(tmp_path, models={"org/qwen": own})).draft == replace(DRAFT, model=str(own))
     with pytest.raises(ArtifactError, match=r"model org/qwen cannot be fetched: .* which is offline"):
-        staging.with_draft(asked, node(tmp_path, hub=Hub(endpoint=server.url, offline=True)))
+        weights.with_draft(asked, node(tmp_path, hub=Hub(endpoint=server.url, offline=True)))
     with pytest.raises(ArtifactError, match=f"model {MISSING} cannot be fetched: the hub has no such model"):
-        staging.with_draft(
+        weights.with_draft(
             drafting(elsewhere, replace(DRAFT, model=MISSING)), node(tmp_path, hub=Hub(endpoint=server.url))
         )
     pickled = drafting(elsewhere, replace(DRAFT, model="org/pickled"))
     with pytest.raises(ArtifactError, match=r"draft model org/pickled has no weights in \*\.safetensors"):
-        staging.with_draft(pickled, node(tmp_path, hub=Hub(endpoint=server.url)))
+        weights.with_draft(pickled, node(tmp_path, hub=Hub(endpoint=server.url)))
     with pytest.raises(InputError, match="llama-server takes a GGUF file"):
-        staging.with_draft(replace(asked, engine="llama-server"), node(tmp_path, hub=Hub(endpoint=server.url)))
+        weights.with_draft(replace(asked, engine="llama-server"), node(tmp_path, hub=Hub(endpoint=server.url)))
 
 
 def gated(need: Need) -> Need:
@@ -213,7 +213,7 @@ def test_a_gated_model_is_fetched_with_the_token_of_the_nodes_file_and_nobody_el
     file.write_text(TOKEN)
     file.chmod(0o600)
     here = node(tmp_path, hub=Hub(endpoint=server.url, token_file=file))
-    assert staging.weights(gated(elsewhere), here).folder is not None
+    assert weights.find(gated(elsewhere), here).folder is not None
     assert TOKEN not in " ".join(os.environ.values())
     assert TOKEN not in "".join(capfd.readouterr())
     kept = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
@@ -226,26 +226,26 @@ def test_a_gated_model_without_the_right_says_which_token_is_meant(
     with pytest.raises(
         ArtifactError, match=r"it is gated: .* set HF_TOKEN, or `hub: \{token_file: FILE\}` in the node's settings"
     ):
-        staging.weights(gated(elsewhere), node(tmp_path, hub=Hub(endpoint=server.url)))
+        weights.find(gated(elsewhere), node(tmp_path, hub=Hub(endpoint=server.url)))
     file = tmp_path / "token"
     file.write_text("hf_wrong")
     file.chmod(0o600)
     with pytest.raises(ArtifactError, match=f"it is gated: .*, and set the token in {file}$") as caught:
-        staging.weights(gated(elsewhere), node(tmp_path, hub=Hub(endpoint=server.url, token_file=file)))
+        weights.find(gated(elsewhere), node(tmp_path, hub=Hub(endpoint=server.url, token_file=file)))
     assert "hf_wrong" not in str(caught.value)
     file.chmod(0o644)
     with pytest.raises(InputError, match="can be read by others"):
-        staging.weights(gated(elsewhere), node(tmp_path, hub=Hub(endpoint=server.url, token_file=file)))
+        weights.find(gated(elsewhere), node(tmp_path, hub=Hub(endpoint=server.url, token_file=file)))
 
 
 def test_an_offline_node_fetches_nothing(
     tmp_path: Path, elsewhere: Need, server: hub_server.Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ArtifactError, match="which is offline"):
-        staging.weights(elsewhere, node(tmp_path, hub=Hub(endpoint=server.url, offline=True)))
+        weights.find(elsewhere, node(tmp_path, hub=Hub(endpoint=server.url, offline=True)))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ArtifactError, match="which is offline"):
-        staging.weights(elsewhere, node(tmp_path, hub=Hub(endpoint=server.url)))
+        weights.find(elsewhere, node(tmp_path, hub=Hub(endpoint=server.url)))
     assert server.asked == []
 
 
@@ -254,25 +254,23 @@ def test_a_repository_without_safetensors_is_no_model_here(
 ) -> None:
     need = replace(elsewhere, model=replace(elsewhere.model, hub="org/pickled"))
     with pytest.raises(ArtifactError, match=r"no weights in \*\.safetensors"):
-        staging.weights(need, node(tmp_path, hub=Hub(endpoint=server.url)))
+        weights.find(need, node(tmp_path, hub=Hub(endpoint=server.url)))
 
 
 def test_weights_that_are_not_those_that_were_planned_are_refused(tmp_path: Path) -> None:
     asked = need_of(models.find(ModelSpec(name="qwen", path=str(write(tmp_path / "a", FILES)), measure=())))
     same, other = write(tmp_path / "b", FILES), write(tmp_path / "c", {**FILES, "model.safetensors": OTHER})
-    staged = staging.weights(asked, node(tmp_path, models={"qwen": same}))
+    staged = weights.find(asked, node(tmp_path, models={"qwen": same}))
     assert (staged.folder, staged.artifact_id) == (same, asked.artifact_id)
     with pytest.raises(ArtifactError, match="is not the one that was planned"):
-        staging.weights(asked, node(tmp_path, models={"qwen": other}))
+        weights.find(asked, node(tmp_path, models={"qwen": other}))
 
 
 def test_checkpoints_of_weights_that_the_plan_did_not_know_are_kept_apart_by_their_content(
     tmp_path: Path, elsewhere: Need
 ) -> None:
     one, other = write(tmp_path / "b", FILES), write(tmp_path / "c", {**FILES, "model.safetensors": OTHER})
-    ids = {
-        staging.weights(elsewhere, node(tmp_path, models={"qwen": folder})).artifact_id for folder in (one, other, one)
-    }
+    ids = {weights.find(elsewhere, node(tmp_path, models={"qwen": folder})).artifact_id for folder in (one, other, one)}
     assert len(ids) == 2
     assert elsewhere.artifact_id not in ids
 
@@ -280,11 +278,11 @@ def test_checkpoints_of_weights_that_the_plan_did_not_know_are_kept_apart_by_the
 def test_a_path_of_a_matrix_is_taken_below_the_folders_that_the_settings_name_alone(tmp_path: Path) -> None:
     folder = write(tmp_path / "srv" / "qwen", FILES)
     asked = need_of(models.find(ModelSpec(name="qwen", path=str(folder), measure=())))
-    assert staging.weights(asked, node(tmp_path, matrix_paths=(tmp_path / "srv",))).folder == folder
+    assert weights.find(asked, node(tmp_path, matrix_paths=(tmp_path / "srv",))).folder == folder
     with pytest.raises(InputError, match=rf"may not be named .*`matrix_paths: \[{tmp_path}/srv\]`"):
-        staging.weights(asked, node(tmp_path, matrix_paths=(tmp_path / "srv2",)))
+        weights.find(asked, node(tmp_path, matrix_paths=(tmp_path / "srv2",)))
     with pytest.raises(ArtifactError, match=r"is not on this node \(/none\): write where it is as `models: \{qwen:"):
-        staging.weights(replace(asked, folder=Path("/none")), node(tmp_path))
+        weights.find(replace(asked, folder=Path("/none")), node(tmp_path))
 
 
 def test_a_link_or_dots_lead_out_of_no_folder(tmp_path: Path) -> None:
@@ -295,7 +293,7 @@ def test_a_link_or_dots_lead_out_of_no_folder(tmp_path: Path) -> None:
     here = node(tmp_path, matrix_paths=(tmp_path / "srv",))
     for word in ("link", "../secret", "loop"):
         with pytest.raises(InputError, match="may not be named"):
-            staging.check_paths(replace(BF16, lora=(str(tmp_path / "srv" / word),)), here)
+            permits.check_paths(replace(BF16, lora=(str(tmp_path / "srv" / word),)), here)
 
 
 def test_adapters_drafts_and_texts_of_a_matrix_are_held_to_the_same_folders(tmp_path: Path) -> None:
@@ -308,7 +306,7 @@ def test_adapters_drafts_and_texts_of_a_matrix_are_held_to_the_same_folders(tmp_
         calibration=Calibration(path="/etc/passwd"),
     )
     with pytest.raises(InputError) as caught:
-        staging.check_paths(recipe, node(tmp_path, matrix_paths=(tmp_path / "srv",)))
+        permits.check_paths(recipe, node(tmp_path, matrix_paths=(tmp_path / "srv",)))
     none, named, draft, text = caught.value.mistakes
     assert none == f"the adapter {tmp_path}/srv/none is not on this node (copy it there)"
     assert "reads as an argument" in named
@@ -318,7 +316,7 @@ def test_adapters_drafts_and_texts_of_a_matrix_are_held_to_the_same_folders(tmp_
 
 def test_an_embedded_model_needs_no_folder(tmp_path: Path) -> None:
     need = need_of(models.find(ModelSpec(name="tiny", path=None, measure=())))
-    assert staging.weights(need, node(tmp_path)) == need
+    assert weights.find(need, node(tmp_path)) == need
 
 
 def test_a_launch_with_an_argument_that_the_node_does_not_allow_fails_by_name(
