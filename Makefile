@@ -17,13 +17,13 @@ check: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# On two cores: first what is small, test by test; then engines and clusters, file by file and the longest first, three at once
-# for they mostly wait. Fleets that take all of a machine come last, two at once.
+# On two cores at once: first what is small, test by test; then engines and clusters, file by file, the longest first; then fleets
+# that take all of a machine.
 APART := artifact benching catalog cli infra judge matrices matrix plan report store warehouse
 LAST := tests/fleet/test_cluster.py tests/fleet/test_torture.py
 pytest: .venv/installed-dev
 	$(BIN)/python -m pytest --numprocesses 2 $(APART:%=tests/%)
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(APART:%=--ignore tests/%) $(LAST:%=--ignore %)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(APART:%=--ignore tests/%) $(LAST:%=--ignore %)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(LAST)
 
 test-slow: .venv/installed-train

@@ -129,9 +129,21 @@ def _environment(folder: Path, lease: str) -> None:
     os.environ.pop("RAY_ADDRESS", None)
 
 
+def _spare_helpers() -> None:
+    """No autoscaler, dashboard's server or collector of logs, which `ray.init` starts whatever it is told.
+
+    Nobody asks them of one node, and they would use its processors while it measures: a third of Ray's CPU at a start.
+    """
+    from ray._private.node import Node  # noqa: PLC0415 - see above
+
+    for name in ("start_api_server", "start_monitor", "start_log_monitor"):
+        setattr(Node, name, lambda *_, **__: None)
+
+
 def _start(folder: Path) -> None:
     import ray  # noqa: PLC0415 - see above
 
+    _spare_helpers()
     try:
         ray.init(
             address="local",

@@ -62,6 +62,7 @@ def test_a_kind_that_is_nowhere_is_refused_with_what_there_is(shell: Shell) -> N
     assert "no node of kind sim-h200 is joined; the cluster has" in err
 
 
+@pytest.mark.fleet
 def test_a_head_that_is_new_and_has_no_nodes_yet_changes_nothing_of_a_run(
     shell: Shell, tmp_path: Path, artifact_cache: Path
 ) -> None:

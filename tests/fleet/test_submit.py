@@ -178,7 +178,7 @@ def test_where_nothing_can_run_it_says_why_and_keeps_the_refusals(shell: Shell) 
     assert (code, out) == (1, "")
     assert "nothing can run, all 2 cells are refused:" in err
     assert " by kv: " in err
-    assert f"fleetbench plan {matrix}" in " ".join(err.split())
+    assert f"fleetbenchplan{matrix}" in "".join(err.split())  # which is folded, a long path too
     assert {row["rule"] for row in shell.rows("SELECT rule FROM refusals")} == {"kv"}
 
 
@@ -194,7 +194,8 @@ def test_a_trial_faster_than_the_hardware_allows_is_invalid(shell: Shell) -> Non
     assert code == 1, err
     sql = "SELECT outcome, verdict, reason, ttft_p50_ms, ttft_floor_ms, itl_mean_ms, itl_floor_ms FROM trials"
     rows = shell.rows(f"{sql} WHERE role = 'measure'")
-    assert [(row["outcome"], row["verdict"]) for row in rows] == [("invalid", "above_roofline")]
+    assert [row["outcome"] for row in rows] == ["invalid"]
+    assert "above_roofline" in rows[0]["verdict"].split(",")  # a busy machine may find more
     assert rows[0]["itl_mean_ms"] < 0.9 * rows[0]["itl_floor_ms"]
     assert rows[0]["ttft_p50_ms"] < 0.9 * rows[0]["ttft_floor_ms"]
     assert rows[0]["reason"].count("that the hardware allows at best") == 2

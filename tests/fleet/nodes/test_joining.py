@@ -294,6 +294,7 @@ UNNOTICED = {"RAY_health_check_initial_delay_ms": "600000", "RAY_health_check_pe
 """A head that takes a node that died without a word for living."""
 
 
+@pytest.mark.fleet
 @pytest.mark.ray
 def test_a_node_that_is_back_before_its_death_was_noticed_takes_its_own_name_again(
     monkeypatch: pytest.MonkeyPatch,
