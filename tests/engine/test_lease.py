@@ -76,8 +76,8 @@ def test_a_zombie_owner_is_dead() -> None:
 
 def test_sweep_kills_what_dead_owners_left_and_nothing_else(start: Start) -> None:
     left, owned, foreign = start(DEAD.format(pid=os.getpid())), start(lease.new_lease("mine")), start("no lease")
-    assert left.pid in (killed := lease.sweep())
-    assert left.wait() == -9
+    killed = lease.sweep()
+    assert left.wait(timeout=60) == -9  # by this sweep, or by one of a test beside it
     assert not {owned.pid, foreign.pid} & set(killed)
     assert owned.poll() is None
     assert foreign.poll() is None
@@ -86,8 +86,11 @@ def test_sweep_kills_what_dead_owners_left_and_nothing_else(start: Start) -> Non
 def test_sweep_spares_the_one_who_sweeps() -> None:
     env = {**os.environ, lease.LEASE_ENV: DEAD.format(pid=os.getpid())}
     code = "from fleetbench.engine import lease; print(len(lease.sweep()))"
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-    assert done.stdout.strip().isdigit()
+    for _ in range(5):  # a test beside this one may sweep at the same moment, and its sweep rightly kills this one
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+        if done.returncode != -9:
+            break
+    assert done.stdout.strip().isdigit(), (done.returncode, done.stderr)
 
 
 def test_killing_a_lease_spares_others_of_the_same_owner(start: Start) -> None:
