@@ -29,7 +29,8 @@ pytest: .venv/installed-dev
 test-slow: .venv/installed-train
 	$(BIN)/python -m pytest -m "slow and not engines"
 
-# Clusters that grow by demand, launches over several nodes, runs as jobs, runs followed from elsewhere: some minutes.
+# Clusters that grow by demand, launches over several nodes, runs as jobs, runs followed from elsewhere, and the deaths that
+# `make torture-short` has too: some minutes.
 test-fleet: .venv/installed-dev
 	$(BIN)/python -m pytest -m fleet
 

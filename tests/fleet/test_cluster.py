@@ -137,6 +137,7 @@ def test_where_no_node_comes_what_was_cancelled_is_one_line_and_one_reason(shell
     assert "--retry-failed" not in err
 
 
+@pytest.mark.fleet
 def test_a_killed_driver_leaves_nothing_on_the_nodes_and_the_same_command_goes_on(shell: Shell) -> None:
     matrix = write_matrix(shell.folder, **SPEED, hardware="sim-h100", recipes="[f16, q8_0, q4_k, q2_k]", repeats="3")
     process = shell.start("submit", str(matrix))

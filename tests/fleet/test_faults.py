@@ -33,6 +33,7 @@ def shell(cluster: FakeFleet, tmp_path: Path, artifact_cache: Path) -> Shell:
 
 
 @pytest.mark.tool
+@pytest.mark.fleet
 def test_a_clock_that_is_apart_is_told_of_before_anything_is_measured_there(shell: Shell, tmp_path: Path) -> None:
     if shutil.which("gcc") is None:
         pytest.skip("gcc is not installed")
@@ -91,6 +92,7 @@ def test_a_head_that_is_new_and_has_no_nodes_yet_changes_nothing_of_a_run(
         assert again.rows("SELECT trial_id, attempt FROM attempts ORDER BY ALL") == kept
 
 
+@pytest.mark.fleet
 def test_a_kind_that_goes_away_is_waited_for_and_said_to_be(shell: Shell) -> None:
     matrix = write_matrix(shell.folder, **SPEED, hardware="sim-b200", recipes="[f16, q8_0]", repeats="6")
     process = shell.start("submit", str(matrix), "--run", "away")

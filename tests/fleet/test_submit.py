@@ -96,7 +96,7 @@ def test_a_matrix_becomes_tables_and_a_second_submission_runs_nothing(shell: She
     assert again == out
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.fleet)])
 def test_an_interruption_keeps_what_is_done_and_the_same_command_goes_on(shell: Shell, number: signal.Signals) -> None:
     matrix = str(write_matrix(shell.folder, models=SPEED, quality=None, repeats="2"))
     process = shell.start("submit", matrix)
@@ -117,6 +117,7 @@ def test_an_interruption_keeps_what_is_done_and_the_same_command_goes_on(shell: 
     assert all(attempts[row["trial_id"]] == 1 for row in kept)
 
 
+@pytest.mark.fleet
 def test_a_killed_driver_leaves_no_engine_and_loses_no_committed_trial(shell: Shell) -> None:
     matrix = str(write_matrix(shell.folder, models=SPEED, quality=None, repeats="2"))
     process = shell.start("submit", matrix)
@@ -151,6 +152,7 @@ def end_of(pids: list[int]) -> bool:
     return all(ended)
 
 
+@pytest.mark.fleet
 def test_only_the_cells_that_are_wanted_run(shell: Shell) -> None:
     matrix = str(write_matrix(shell.folder, models=SPEED, quality=None))
     code, _, err = shell.run("submit", matrix, "--only", "recipe = 'q2_k' AND batch = 1")
@@ -182,6 +184,7 @@ def test_where_nothing_can_run_it_says_why_and_keeps_the_refusals(shell: Shell) 
     assert {row["rule"] for row in shell.rows("SELECT rule FROM refusals")} == {"kv"}
 
 
+@pytest.mark.fleet
 def test_a_trial_faster_than_the_hardware_allows_is_invalid(shell: Shell) -> None:
     """The catalog of one's own says that this machine reads a million bytes a second: no result can be true."""
     own = shell.folder / "own" / "gpus" / "local.yaml"
@@ -202,6 +205,7 @@ def test_a_trial_faster_than_the_hardware_allows_is_invalid(shell: Shell) -> Non
     assert {row["outcome"] for row in shell.rows("SELECT outcome FROM cells")} == {"invalid"}
 
 
+@pytest.mark.fleet
 def test_an_engine_that_dies_at_start_fails_its_cells_with_its_log_and_the_others_run(tmp_path: Path) -> None:
     shell = Shell(tmp_path, tmp_path / "cache")
     recipes = {"models": SPEED, "quality": None}

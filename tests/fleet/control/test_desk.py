@@ -120,6 +120,7 @@ def test_a_second_driver_is_refused_and_the_desk_dies_with_the_first(connection:
 
 
 @pytest.mark.ray
+@pytest.mark.fleet
 def test_a_shell_on_the_cluster_sees_the_run_and_cancels_it(connection: FakeFleet, tmp_path: Path) -> None:
     at = ("--address", connection.address, "--token", str(connection.token))
     with other_driver(connection) as process:

@@ -101,7 +101,12 @@ with connection.connected(sys.argv[1], Path(sys.argv[2]), give_up):
     ("kind", "number", "said"),
     [
         ("gcs_server", signal.SIGKILL, "is gone: start it again there"),
-        ("raylet", signal.SIGSTOP, "takes no driver within 5 s: its head or this machine's node hangs"),
+        pytest.param(
+            "raylet",
+            signal.SIGSTOP,
+            "takes no driver within 5 s: its head or this machine's node hangs",
+            marks=pytest.mark.fleet,
+        ),
     ],
 )
 def test_a_cluster_that_dies_or_hangs_while_a_driver_connects_ends_it_with_a_sentence(

@@ -340,6 +340,7 @@ def test_joining_with_another_token_is_refused(headed: Headed) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.fleet
 def test_a_cluster_that_asks_for_no_token_is_not_joined(machine: Machine) -> None:
     (port,) = free_ports(1)
     open_head = joining(
@@ -364,7 +365,7 @@ def test_a_cluster_that_asks_for_no_token_is_not_joined(machine: Machine) -> Non
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.fleet)])
 def test_in_the_foreground_a_node_ends_by_sigterm_and_says_when_ray_died(
     headed: Headed, number: signal.Signals
 ) -> None:
