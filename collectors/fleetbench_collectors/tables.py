@@ -68,7 +68,6 @@ REQUESTS = pa.schema(
             "tokens of each arrival; NULL where the server does not say and every one counts alike",
             unit="tok",
         ),
-        field("itl_sketch", SKETCH, "its inter-token latencies, mergeable, 1 % relative error", unit="ms"),
         field("stamp", pa.string(), "where stamps come from: user or kernel", required=True),
     ]
 )

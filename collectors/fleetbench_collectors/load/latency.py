@@ -152,12 +152,6 @@ def itl_p99_ms(records: Records) -> Floats:
     return found
 
 
-def itl_sketches(records: Records) -> list[Row | None]:
-    """[n] each request's inter-token latencies in ms as a mergeable sketch; None where it has none. Any outcome."""
-    values = itl_ms(records, np.ones(len(records), dtype=np.bool_))
-    return [_sketch(part) for part in np.split(values, np.cumsum(itl_n_of(records))[:-1])] if len(records) else []
-
-
 def concurrency(records: Records, start_ns: int, end_ns: int) -> float | None:
     """Requests in flight, the mean over time: in-flight time within the window over the window (Little's law)."""
     if end_ns <= start_ns:

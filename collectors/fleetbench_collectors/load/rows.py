@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fleetbench_collectors.load.latency import itl_sketches
 from fleetbench_collectors.load.record import OUTCOMES, PHASES, UNKNOWN, Records
 from fleetbench_collectors.tables import REQUESTS
 
@@ -36,7 +35,6 @@ def table(records: Records, *, key: Mapping[str, Any], zero_ns: int, stamp: str)
         "error": [records.errors.get(position) for position in range(n)],
         "gaps_us": _lists(records.gaps_us, numbers["gaps_n"], pa.uint32()),
         "chunk_tok": _lists(records.chunk_tok, numbers["chunk_tok_n"], pa.int32()),
-        "itl_sketch": itl_sketches(records),
         "stamp": [stamp] * n,
     }
     columns |= {name: _nullable(numbers[name] - zero_ns, numbers[name]) for name in _STAMPS}

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleetbench.store.schema import EVIDENCE, TRIALS
-from fleetbench_collectors import sketch
 from fleetbench_collectors.load import columns, latency
 from fleetbench_collectors.load.exchange import Request
 from fleetbench_collectors.load.parse import Reply
@@ -151,7 +150,6 @@ def test_an_answer_that_came_whole_has_no_time_per_token_and_not_one_of_0() -> N
 def test_one_token_has_no_time_per_token_and_no_rate_of_a_user() -> None:
     records = add(Records(), gaps_us=(), output_tok=1)
     assert (summary(records)["tpot_n"], summary(records)["user_tok_s_mean"]) == (0, None)
-    assert latency.itl_sketches(records) == [None]
 
 
 def test_stamps_that_run_backwards_are_unknown_and_not_negative() -> None:
@@ -207,9 +205,8 @@ def built(requests: list[dict[str, Any]]) -> tuple[Records, list[list[float]]]:
 def test_columns_give_what_requests_give_one_by_one(requests: list[dict[str, Any]]) -> None:
     records, wanted = built(requests)
     np.testing.assert_allclose(latency.itl_ms(records, every(records)), [value for row in wanted for value in row])
-    for row, p99, kept in zip(wanted, latency.itl_p99_ms(records), latency.itl_sketches(records), strict=True):
+    for row, p99 in zip(wanted, latency.itl_p99_ms(records), strict=True):
         assert p99 == pytest.approx(np.quantile(row, 0.99) if row else math.nan, nan_ok=True)
-        assert kept == (sketch.build(np.asarray(row)).row() if row else None)
     done = [row for row, request in zip(wanted, requests, strict=True) if request["outcome"] == "ok"]
     assert latency.samples(records).itl_ms.sum() == pytest.approx(sum(sum(row) for row in done))
 
