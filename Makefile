@@ -4,7 +4,7 @@ BIN := .venv/bin
 BENCH_PEERS ?= vllm sglang guidellm aiperf inference-perf
 PIP := PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: quickstart test check pytest test-slow test-fleet test-engines bench-load bench-load-peers bench-plan bench-fleet bench-handover train torture torture-short clean
+.PHONY: quickstart test check pytest test-slow test-fleet test-engines bench-load bench-load-peers bench-plan bench-fleet bench-handover sim-parity train torture torture-short clean
 
 quickstart: .venv/installed
 	$(BIN)/fleetbench submit matrices/smoke/quickstart.yaml --new
@@ -67,6 +67,10 @@ torture-short: .venv/installed
 # How long nodes idle between launches on a real fleet of 10 nodes that play GPUs. BENCH='--nodes 40' as a soak.
 bench-handover: .venv/installed
 	$(BIN)/python -m tests.bench.handover $(BENCH)
+
+# Two parity gates, the naive one and ours, on candidates whose drop is known. BENCH='--seed 2' for others.
+sim-parity: .venv/installed
+	$(BIN)/python -m tests.bench.parity $(BENCH)
 
 bench-load-peers:
 	@for peer in $(BENCH_PEERS); do \
