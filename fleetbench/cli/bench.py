@@ -33,9 +33,15 @@ ENDPOINTS = ("completions", "chat")
 STAMPS = ("auto", "user")
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True)
 load, asks, client, gives = under("The load"), under("What is asked"), under("The client"), under("The result")
+EPILOG = """\b
+Examples:
+  fleetbench bench http://localhost:8000 --batch 64 --seconds 60
+  fleetbench bench http://localhost:8000 --rate 5 --seconds 60 --slo ttft:500
+  fleetbench bench http://localhost:8000 --endpoint chat --context 256..1024
+"""
 
 
-@click.command(cls=Grouped)
+@click.command(cls=Grouped, epilog=EPILOG)
 @click.argument("url", metavar="URL")
 @load("--batch", type=COUNT, metavar="N", help="Requests held in flight (closed loop).  [default: 1]")
 @load("--rate", type=Parsed("rate", positive), metavar="R", help="Requests started per second (open loop).")

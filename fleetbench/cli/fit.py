@@ -11,9 +11,14 @@ from fleetbench.cli.options import format_option
 TOO_SMALL = 1
 COUNT = click.IntRange(1, 1 << 26)
 DEGREE = click.IntRange(1, 4096)
+EPILOG = """\b
+Examples:
+  fleetbench fit llama-3.1-70b --gpu h100 --recipe fp8 --tp 2
+  fleetbench fit ./my-model --gpu mi300x --context 32768 --batch 64
+"""
 
 
-@click.command()
+@click.command(epilog=EPILOG)
 @click.argument("model", metavar="MODEL")
 @click.option("--gpu", required=True, metavar="TAG", help="Kind of GPU, such as h100 or mi300x.")
 @click.option("--recipe", "word", default="bf16", show_default=True, metavar="NAME", help="A recipe or weight format.")

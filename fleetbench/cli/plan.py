@@ -29,9 +29,14 @@ SAME = ("engine", "hardware", "tp")
 PAGE = 80
 SHOWN = 5
 """Refused recipes that are named for one reason, and load points of each."""
+EPILOG = """\b
+Examples:
+  fleetbench plan matrix.yaml
+  fleetbench plan matrix.yaml --fleet fleet.yaml --format csv > cells.csv
+"""
 
 
-@click.command()
+@click.command(epilog=EPILOG)
 @matrix_argument
 @click.option("--run", default="default", show_default=True, metavar="NAME", help="Name of the run.")
 @click.option(

@@ -17,9 +17,14 @@ if TYPE_CHECKING:
 
 FAILED = 1
 MB = 1e6
+EPILOG = """\b
+Examples:
+  fleetbench prepare matrix.yaml
+  fleetbench prepare matrix.yaml --fleet fleet.yaml
+"""
 
 
-@click.command()
+@click.command(epilog=EPILOG)
 @matrix_argument
 @click.option(
     "--fleet",

@@ -17,7 +17,8 @@ import click
 from click.core import ParameterSource
 
 from fleetbench.cli.live import note
-from fleetbench.cli.main import EPILOG, give_up
+from fleetbench.cli.main import EPILOG as CODES
+from fleetbench.cli.main import give_up
 from fleetbench.cli.options import (
     Duration,
     Sql,
@@ -39,6 +40,13 @@ if TYPE_CHECKING:
 FAILED, INTERRUPTED = 1, 3
 LOCAL = "local"
 TABLE = "table"
+EPILOG = f"""\b
+Examples:
+  fleetbench submit matrix.yaml
+  fleetbench submit matrix.yaml --run nightly --only "hardware = 'h100'"
+  fleetbench submit matrix.yaml --address HEAD:6379 --warehouse /srv/results
+
+{CODES}"""
 
 
 @click.command(epilog=EPILOG)
