@@ -4,7 +4,7 @@ BIN := .venv/bin
 BENCH_PEERS ?= vllm sglang guidellm aiperf inference-perf
 PIP := PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: quickstart test check pytest test-slow test-fleet test-engines bench-load bench-load-peers bench-plan bench-fleet bench-handover sim-parity train torture torture-short clean
+.PHONY: quickstart test check pytest test-slow test-fleet test-engines bench-load bench-load-peers bench-plan bench-fleet bench-handover bench-warehouse sim-parity train torture torture-short clean
 
 quickstart: .venv/installed
 	$(BIN)/fleetbench submit matrices/smoke/quickstart.yaml --new
@@ -67,6 +67,11 @@ torture-short: .venv/installed
 # How long nodes idle between launches on a real fleet of 10 nodes that play GPUs. BENCH='--nodes 40' as a soak.
 bench-handover: .venv/installed
 	$(BIN)/python -m tests.bench.handover $(BENCH)
+
+# Marts, sketches and raw rows of 20,000 cells and 100 M gaps, made by seed (some minutes, 500 MB below build/); pandas over
+# JSON files beside it. BENCH='--nights 2' is small, BENCH=--keep asks the same warehouse again.
+bench-warehouse: .venv/installed-dev
+	$(BIN)/python -m tests.bench.warehouse $(BENCH)
 
 # Two parity gates, the naive one and ours, on candidates whose drop is known. BENCH='--seed 2' for others.
 sim-parity: .venv/installed

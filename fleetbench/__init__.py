@@ -1,3 +1,30 @@
 """fleetbench: benchmark LLM inference across a GPU fleet."""
 
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import duckdb
+
 __version__ = "0.1.0"
+
+
+def open(warehouse: str | os.PathLike[str]) -> duckdb.DuckDBPyConnection:  # noqa: A001 - fleetbench.open(...)
+    """Open a warehouse: a DuckDB database in memory with every view over its files as they are now.
+
+    From there to pandas by `.df()`, to Polars by `.pl()`, to Arrow by `.arrow()`:
+
+        fleetbench.open("fleetbench-data").sql("SELECT * FROM cells").df()
+
+    Args:
+        warehouse: the folder of the results.
+
+    Raises:
+        fleetbench.errors.InputError: there is no such folder, or a later fleetbench wrote to it.
+    """
+    from fleetbench.store.views import connect  # noqa: PLC0415 - DuckDB is loaded when it is asked for
+
+    return connect(Path(warehouse))

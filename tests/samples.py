@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from fleetbench.origin import OWN
 from fleetbench.store.commit import Warehouse
+from fleetbench_collectors.load import latency
 from fleetbench_collectors.load.record import OUTCOMES, PHASES, UNKNOWN, Records
 
 START = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -49,6 +51,7 @@ def run_row(**changes: Any) -> Row:
         "reference": "f16",
         "submitted_at": START,
         "fleetbench_version": "0.1.0",
+        "origin": OWN,
         "cells": 2,
         "refusals": 0,
         "trials": 2,
@@ -131,6 +134,11 @@ def records_of(rows: Sequence[Row]) -> Records:
     return records
 
 
+def figures(requests: Sequence[Row], **changes: Any) -> Row:
+    """The columns that a trial of these requests has by the collector, and others in their place."""
+    return {**latency.summarise(records_of(requests), asked_requests=len(requests)), **changes}
+
+
 def item_row(item: int, *, correct: bool | None, **changes: Any) -> Row:
     return {
         "item_id": f"item-{item}",
@@ -156,6 +164,58 @@ def position_row(item: int, logprobs: Sequence[float], **changes: Any) -> Row:
     }
 
 
+def launch_row(recipe: str, attempt: int = 0, **changes: Any) -> Row:
+    """A start of an engine that went well."""
+    return {
+        "run_id": "run1",
+        "launch_id": f"launch-{recipe}",
+        "attempt": attempt,
+        "role": "measure",
+        **recipe_axes(recipe),
+        "outcome": "ok",
+        "node": "here",
+        "lease": "x@1.1",
+        "started_at": START + timedelta(minutes=attempt),
+        "wall_s": 1.0,
+        **changes,
+    }
+
+
+def refusal_row(recipe: str, **changes: Any) -> Row:
+    """A speed cell that planning refused, for it does not fit."""
+    return {
+        "run_id": "run1",
+        "cell_id": f"refused-{recipe}",
+        **recipe_axes(recipe),
+        "kind": "speed",
+        "batch": 1,
+        "context_tok": 64,
+        "output_tok": 4,
+        "verdict": "does_not_fit",
+        "rule": "fit",
+        "sentence": "too big",
+        "source": "a test",
+        **changes,
+    }
+
+
+def artifact_row(recipe: str, node: str = "here", **changes: Any) -> Row:
+    """A checkpoint that was made on a node."""
+    axes = recipe_axes(recipe)
+    names = ("artifact_id", "model", "model_digest", "weights", "activations", "scheme", "method")
+    return {
+        "run_id": "run1",
+        **{name: axes[name] for name in names},
+        "checkpoint": "gguf",
+        "protect": [],
+        "bytes": 1000,
+        "build_s": 1.0,
+        "node": node,
+        "made_at": START,
+        **changes,
+    }
+
+
 @dataclass(slots=True)
 class Lab:
     """A warehouse and the short way to put a run into it."""
@@ -174,7 +234,14 @@ class Lab:
         assert self.warehouse.commit_trial(trial, tables)
         return trial
 
+    def rows(self, table: str, rows: Sequence[Row]) -> None:
+        """Commit rows of a table in one file a run, named by the first one's key: quicker than one by one."""
+        for run_id in dict.fromkeys(row["run_id"] for row in rows):
+            self.warehouse.commit(table, [row for row in rows if row["run_id"] == run_id], run_id=run_id, name=table)
+
     def speed(self, recipe: str, tok_s: float, repeat: int = 0, **changes: Any) -> Row:
-        """A good speed trial with two requests."""
+        """A good speed trial with two requests, and the figures of both but the rate that is given."""
         requests = [request_row(n, [1000, 2000, 3000]) for n in range(2)]
-        return self.trial(trial_row(recipe, repeat, output_tok_s=tok_s, **changes), requests=requests)
+        return self.trial(
+            trial_row(recipe, repeat, **figures(requests, output_tok_s=tok_s, **changes)), requests=requests
+        )

@@ -12,6 +12,7 @@ from fleetbench import __version__
 from fleetbench.bench.run import Load
 from fleetbench.bench.verdict import Judged
 from fleetbench.matrix.identity import canonical, digest
+from fleetbench.origin import OWN
 from fleetbench.store.commit import Warehouse
 from fleetbench.store.schema import TRIALS
 from fleetbench_collectors.load import certify, latency
@@ -87,6 +88,7 @@ def _run(described: Row, run_id: str, now: datetime) -> Row:
         "reference": AS_SERVED,
         "submitted_at": now,
         "fleetbench_version": __version__,
+        "origin": OWN,
         "cells": 1,
         "refusals": 0,
         "trials": 1,

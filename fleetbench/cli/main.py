@@ -39,6 +39,7 @@ COMMANDS = {
     "compare": ("fleetbench.cli.results:compare", "Compare recipes over batch and context."),
     "runs": ("fleetbench.cli.results:runs", "List the runs in the warehouse."),
     "sql": ("fleetbench.cli.results:sql", "Ask the warehouse."),
+    "warehouse": ("fleetbench.cli.warehouse:warehouse", "Compact and verify the warehouse's files."),
     "matrix": ("fleetbench.cli.matrix:matrix", "Check a matrix file; print its JSON Schema."),
     "nodes": ("fleetbench.cli.nodes:nodes", "Show the fleet: what is tagged against what is there."),
     "node": ("fleetbench.cli.node:node", "Join this machine to a fleet; its settings."),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from fleetbench.report.filters import Filters
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -47,6 +51,29 @@ def _number(value: Any) -> Any:
     with suppress(TypeError, ValueError):
         return float(value)
     return value
+
+
+class Moment(click.ParamType[datetime]):
+    """A day or a time of one, in UTC unless it names its zone; the value has none and is UTC."""
+
+    name = "time"
+
+    def __init__(self, *, end: bool = False) -> None:
+        self._end = end
+        """A day without a time means its end: the next one's beginning."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        text = str(value).strip()
+        try:
+            at = datetime.fromisoformat(text)
+            if self._end and len(text) <= _DAY:
+                at += timedelta(days=1)
+            return at if at.tzinfo is None else at.astimezone(UTC).replace(tzinfo=None)
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is no time: give a day, as in 2026-11-30, or 2026-11-30T06:00.", param, ctx)
+
+
+_DAY = len("2026-11-30")
 
 
 class Folder(click.ParamType[Path]):
@@ -120,3 +147,37 @@ def run_options(command: Command) -> Command:
     name = click.option("--run", "run", default="default", show_default=True, metavar="NAME", help="Name of the run.")
     new = click.option("--new", is_flag=True, help="Take a fresh run name and measure everything anew.")
     return name(new(command))
+
+
+def filter_options(command: Command) -> Command:
+    """--hardware, --recipe, --since, --until; the command gets them as one `filters`."""
+
+    @functools.wraps(command)
+    def with_filters(
+        *args: Any,
+        hardware: tuple[str, ...],
+        recipe: tuple[str, ...],
+        since: datetime | None,
+        until: datetime | None,
+        **others: Any,
+    ) -> Any:
+        asked = Filters(hardware=hardware, recipe=recipe, since=since, until=until)
+        return command(*args, filters=asked, **others)
+
+    options = (
+        click.option(
+            "--hardware", multiple=True, type=Sql(), metavar="TAG", help="Only cells of this hardware; may be repeated."
+        ),
+        click.option(
+            "--recipe", multiple=True, type=Sql(), metavar="NAME", help="Only cells of this recipe; likewise."
+        ),
+        click.option(
+            "--since", type=Moment(), metavar="TIME", help="Only runs that were submitted then or later, UTC."
+        ),
+        click.option(
+            "--until", type=Moment(end=True), metavar="TIME", help="Only runs submitted before; a day counts whole."
+        ),
+    )
+    for option in reversed(options):
+        with_filters = option(with_filters)
+    return with_filters  # type: ignore[return-value]  # functools.wraps: the same command with other parameters

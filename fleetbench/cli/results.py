@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from fleetbench.cli.options import Sql, format_option, warehouse_option
+from fleetbench.cli.options import Sql, filter_options, format_option, warehouse_option
+from fleetbench.report.filters import ALL, Filters
 
 
 @click.command()
@@ -32,19 +33,21 @@ def runs(warehouse: Path, form: str) -> None:
     metavar="EXPR",
     help="Only cells where EXPR holds, in SQL: \"recipe <> 'q2_k' AND batch = 1\".",
 )
+@filter_options
 @warehouse_option
 @format_option
-def compare(run: tuple[str, ...], where: str | None, warehouse: Path, form: str) -> None:
+def compare(run: tuple[str, ...], where: str | None, filters: Filters, warehouse: Path, form: str) -> None:
     """Compare recipes over batch and context.
 
-    RUN is a run's id, the start of one, or its name; without any it is the latest run.
+    RUN is a run's id, the start of one, or its name; without any it is the latest run, or with --since or --until every
+    run of that time.
     """
     from fleetbench.report.runs import resolve
     from fleetbench.store.views import connect
 
     with connect(warehouse) as connection:
-        run_ids = resolve(connection, run)
-    show_comparison(warehouse, run_ids, where=where, form=form)
+        run_ids = resolve(connection, run, filters)
+    show_comparison(warehouse, run_ids, where=where, filters=filters, form=form)
 
 
 @click.command()
@@ -65,7 +68,9 @@ def sql(query: str, warehouse: Path, form: str) -> None:
         show(ask(connection, query), form)
 
 
-def show_comparison(warehouse: Path, run_ids: Sequence[str], *, where: str | None, form: str) -> None:
+def show_comparison(
+    warehouse: Path, run_ids: Sequence[str], *, where: str | None, filters: Filters = ALL, form: str
+) -> None:
     """The comparison of runs on stdout; as CSV its cells, for several tables are no CSV."""
     from fleetbench.cli.output import show, show_panels
     from fleetbench.report.chosen import compared_cells
@@ -74,6 +79,6 @@ def show_comparison(warehouse: Path, run_ids: Sequence[str], *, where: str | Non
 
     with connect(warehouse) as connection:
         if form == "csv":
-            show(compared_cells(connection, run_ids, where), form)
+            show(compared_cells(connection, run_ids, where, filters), form)
             return
-        show_panels(compare_runs(connection, run_ids, where), form)
+        show_panels(compare_runs(connection, run_ids, where, filters), form)

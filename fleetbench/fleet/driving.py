@@ -25,8 +25,8 @@ from fleetbench.plan.estimate import launch_s
 from fleetbench.plan.events import Event, Record, Start
 from fleetbench.plan.machine import RunMachine
 from fleetbench.plan.rules import Rules
-from fleetbench.store.commit import StoreError
 from fleetbench.store.history import cell_seconds
+from fleetbench.store.write import StoreError
 
 if TYPE_CHECKING:  # Ray reads its environment when it is imported
     from fleetbench.fleet.controller import FleetView

@@ -22,7 +22,8 @@ from fleetbench.fleet.planning import Planned
 from fleetbench.fleet.rows import artifact_row
 from fleetbench.matrix.read import read
 from fleetbench.plan.types import EngineLaunch
-from fleetbench.store.commit import StoreError, Warehouse
+from fleetbench.store.commit import Warehouse
+from fleetbench.store.write import StoreError
 
 State = Literal["here", "made", "failed"]
 

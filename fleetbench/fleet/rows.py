@@ -9,6 +9,7 @@ from typing import Any
 from fleetbench.artifact.types import Artifact
 from fleetbench.matrix.resolve import scheme
 from fleetbench.matrix.types import Cell, Checkpoint, LoadPoint, Outcome
+from fleetbench.origin import OWN
 from fleetbench.plan.types import EngineLaunch, Plan, Refusal, Trial
 
 Row = dict[str, Any]
@@ -104,6 +105,7 @@ def run_row(plan: Plan, version: str) -> Row:
         "reference": plan.matrix.reference,
         "submitted_at": datetime.now(UTC),
         "fleetbench_version": version,
+        "origin": OWN,
         "cells": len(plan.cells),
         "refusals": len(plan.refusals),
         "trials": len(plan.trials),

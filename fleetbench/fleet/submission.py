@@ -14,7 +14,8 @@ from fleetbench.fleet.rows import refusal_row, run_row
 from fleetbench.matrix.types import Outcome
 from fleetbench.plan.launches import keep, missing
 from fleetbench.plan.types import Fleet, Plan
-from fleetbench.store.commit import StoreError, Warehouse
+from fleetbench.store.commit import Warehouse
+from fleetbench.store.write import StoreError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ import duckdb
 
 from fleetbench.report.chosen import choose
 from fleetbench.report.drift import drift_panel
+from fleetbench.report.filters import ALL, Filters
 from fleetbench.report.glance import glance_panels
 from fleetbench.report.quality import quality_panels
 from fleetbench.report.query import query
@@ -25,14 +26,19 @@ ORDER BY list_position($runs, run_id)
 """
 
 
-def compare(connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str], where: str | None = None) -> list[Panel]:
-    """Panels over the cells of these runs for which `where` (SQL over a row of `cells`) holds.
+def compare(
+    connection: duckdb.DuckDBPyConnection,
+    run_ids: Sequence[str],
+    where: str | None = None,
+    filters: Filters = ALL,
+) -> list[Panel]:
+    """Panels over the cells of these runs for which the filters and `where` (SQL over a row of `cells`) hold.
 
     Raises:
-        InputError: `where` is no condition over `cells`, or holds for none of them.
+        InputError: `where` is no condition over `cells`, or no cell is left.
     """
     runs = {"runs": list(run_ids)}
-    choose(connection, runs, where)
+    choose(connection, runs, where, filters)
     speed, quality = speed_panels(connection, runs), quality_panels(connection, runs)
     glance = glance_panels(connection, runs)
     drift = [drift_panel(connection, runs)] if any(not panel.programs for panel in speed) else []

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import duckdb
 
 from fleetbench.errors import InputError
+from fleetbench.report.filters import ALL, Filters
 from fleetbench.report.query import query
 from fleetbench.report.result import Result
 
@@ -48,10 +49,10 @@ def brief(runs: Result) -> Result:
     return Result(columns=columns, labels=labels, rows=tuple(rows))
 
 
-def resolve(connection: duckdb.DuckDBPyConnection, wanted: Sequence[str]) -> tuple[str, ...]:
+def resolve(connection: duckdb.DuckDBPyConnection, wanted: Sequence[str], filters: Filters = ALL) -> tuple[str, ...]:
     """The run_ids that are meant: by id, by the start of an id, or by the run's or its matrix's name.
 
-    None wanted means the run that was submitted last.
+    None wanted means the run that was submitted last, or all that were submitted in the time that the filters name.
 
     Raises:
         InputError: no such run, or several; every mistake at once.
@@ -61,6 +62,8 @@ def resolve(connection: duckdb.DuckDBPyConnection, wanted: Sequence[str]) -> tup
     ).fetchall()
     if not known:
         raise InputError(("the warehouse has no runs yet: submit a matrix first",))
+    if not wanted and (filters.since or filters.until):
+        return _within(connection, filters)
     if not wanted:
         return (known[0][0],)
     found: list[str] = []
@@ -76,6 +79,16 @@ def resolve(connection: duckdb.DuckDBPyConnection, wanted: Sequence[str]) -> tup
     if mistakes:
         raise InputError(tuple(mistakes))
     return tuple(dict.fromkeys(found))
+
+
+def _within(connection: duckdb.DuckDBPyConnection, filters: Filters) -> tuple[str, ...]:
+    found = connection.execute(
+        "SELECT run_id FROM (SELECT *, last_submitted_at AS submitted_at FROM runs) "  # noqa: S608 - escaped
+        f"WHERE {filters.of_runs} ORDER BY submitted_at DESC, run_id"
+    ).fetchall()
+    if not found:
+        raise InputError((f"{filters.said}: no run was submitted then (`fleetbench runs` lists them)",))
+    return tuple(run_id for (run_id,) in found)
 
 
 def hits(name: str, known: Sequence[tuple[str, str, str]]) -> list[str]:

@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
-import itertools
-import os
-from collections.abc import Iterable, Iterator, Mapping
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from fleetbench.errors import FleetbenchError, UnusableEnvironmentError
+from fleetbench.errors import UnusableEnvironmentError
 from fleetbench.matrix.types import Outcome
 from fleetbench.store import layout, parquet
+from fleetbench.store.manifest import Manifest, latest, trials_of
 from fleetbench.store.schema import SCHEMAS
+from fleetbench.store.write import StoreError, discard, locked, publish, sentence, staged, tmp_path, write
 
-_serial = itertools.count()
+_BULK = "bulk-"
 _MEASURED = {table for table, schema in SCHEMAS.items() if "trial_id" in schema.names} - {"trials"}
-
-
-class StoreError(FleetbenchError):
-    """Rows could not be kept; what was there before is untouched."""
-
-    def __init__(self, path: str, why: str) -> None:
-        super().__init__(path, why)
-        self.path, self.why = path, why
-
-    def __str__(self) -> str:
-        return f"cannot write {self.path}: {self.why}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,27 +56,27 @@ class Warehouse:
             for table in SCHEMAS:
                 (self.root / "landing" / table).mkdir(parents=True, exist_ok=True)
             (self.root / "locks").mkdir(exist_ok=True)
-            probe = self.root / "landing" / layout.tmp_name("probe", next(_serial))
-            _write(probe, b"probe")
+            probe = tmp_path(self.root / "landing", "probe")
+            write(probe, b"probe")
             probe.unlink()
         except StoreError as error:
             raise UnusableEnvironmentError(f"the warehouse cannot be used: {error}") from error
         except OSError as error:
-            raise UnusableEnvironmentError(f"the warehouse {self.root} cannot be used: {_sentence(error)}") from error
+            raise UnusableEnvironmentError(f"the warehouse {self.root} cannot be used: {sentence(error)}") from error
         self.sweep_tmp()
 
     def commit(self, table: str, rows: pa.Table | parquet.Rows, *, run_id: str, name: str) -> Path:
-        """Write one file of `table`; where `name` is taken, beside it as `name~1`: nothing is replaced.
+        """Write one file of `table`; beside others of that name where its content differs, nothing where it does not.
 
         Raises:
             ValueError: the rows do not fit the table's schema.
             StoreError: no room, no rights; nothing of it is visible.
         """
         data = parquet.encode(parquet.conform(table, rows))
-        folder = layout.landing(self.root, table, run_id)
-        with _staged(folder, name, data) as tmp, self._locked(run_id):
-            target = _free(folder, name)
-            _publish(tmp, target)
+        target = _target(layout.landing(self.root, table, run_id), name, data)
+        if not target.exists():
+            with staged(target.parent, name, data) as tmp, locked(self.root, run_id):
+                publish(tmp, target)
         return target
 
     def commit_trial(self, trial_row: Mapping[str, Any], measured: Mapping[str, pa.Table | parquet.Rows]) -> bool:
@@ -103,35 +91,57 @@ class Warehouse:
             ValueError: rows that do not fit, or that are of another trial or attempt.
             StoreError: no room, no rights; the trial is not committed.
         """
-        run_id, name = trial_row["run_id"], layout.trial_name(trial_row["trial_id"], trial_row["attempt"])
+        name = layout.trial_name(trial_row["trial_id"], trial_row["attempt"])
+        return self._commit_trials([trial_row], measured, name)
+
+    def commit_trials(
+        self, trial_rows: Sequence[Mapping[str, Any]], measured: Mapping[str, pa.Table | parquet.Rows]
+    ) -> bool:
+        """The same of many trials of one run at once: a file a table, their own rows last.
+
+        Returns:
+            False where one of them is committed already: nothing is written.
+
+        Raises:
+            ValueError: no trial, or trials of several runs; else as `commit_trial`.
+            StoreError: no room, no rights; no trial is committed.
+        """
+        if len({row["run_id"] for row in trial_rows}) != 1:
+            raise ValueError("trials that are committed at once are of one run")
+        names = sorted(layout.trial_name(row["trial_id"], row["attempt"]) for row in trial_rows)
+        name = f"{_BULK}{_sha(' '.join(names).encode())[: layout.HASH_DIGITS]}"
+        return self._commit_trials(trial_rows, measured, name)
+
+    def _commit_trials(
+        self, trial_rows: Sequence[Mapping[str, Any]], measured: Mapping[str, pa.Table | parquet.Rows], name: str
+    ) -> bool:
+        run_id = trial_rows[0]["run_id"]
         tables = {table: parquet.conform(table, rows) for table, rows in measured.items()}
         for table, rows in tables.items():
-            _check_key(table, rows, trial_row)
-        tables["trials"] = parquet.conform("trials", [trial_row])
-        with contextlib.ExitStack() as stack:
-            moves = [
-                (
-                    stack.enter_context(_staged(folder, name, parquet.encode(rows))),
-                    folder / f"{name}.parquet",
-                )
-                for table, rows in tables.items()
-                for folder in (layout.landing(self.root, table, run_id),)
-            ]
-            stack.enter_context(self._locked(run_id))
-            if moves[-1][1].exists():
+            _check_key(table, rows, trial_rows)
+        tables["trials"] = parquet.conform("trials", trial_rows)
+        with ExitStack() as stack:
+            moves = []
+            for table, rows in tables.items():
+                data = parquet.encode(rows)
+                target = _target(layout.landing(self.root, table, run_id), name, data)
+                moves.append((stack.enter_context(staged(target.parent, name, data)), target))
+            stack.enter_context(locked(self.root, run_id))
+            if self._has_any(run_id, name, trial_rows):
                 return False
-            self._forget(run_id, name, keep=tables)
+            self._forget(run_id, name, keep={target for _, target in moves})
             for tmp, target in moves:
-                _publish(tmp, target)
+                publish(tmp, target)
         return True
 
     def scan(self, run_id: str) -> Scan:
         """Every committed attempt of a run; a file that is cut short or foreign is skipped and named."""
-        found: list[CommittedTrial] = []
-        skipped: list[Path] = []
-        for path in sorted(layout.landing(self.root, "trials", run_id).glob("*.parquet")):
+        manifest = latest(self.root).manifest
+        rows, skipped = trials_of(self.root, manifest, run_id)
+        found = [_trial(row) for row in rows]
+        for path in self._landed_trials(run_id, manifest):
             try:
-                found.extend(_read_trials(path))
+                found.extend(read_trials(path))
             except ValueError:
                 skipped.append(path)
         return Scan(trials=tuple(found), skipped=tuple(skipped))
@@ -143,8 +153,10 @@ class Warehouse:
     def attempts(self, run_id: str) -> dict[str, int]:
         """The first attempt number that no file of a trial has, readable or not, by trial_id."""
         following: dict[str, int] = {}
+        for trial in self.committed(run_id):
+            following[trial.trial_id] = max(following.get(trial.trial_id, 0), trial.attempt + 1)
         for path in layout.landing(self.root, "trials", run_id).glob("*.parquet"):
-            trial_id, _, number = path.stem.rpartition("-")
+            trial_id, _, number = layout.name_of(path).rpartition("-")
             if trial_id and number.isdecimal():
                 following[trial_id] = max(following.get(trial_id, 0), int(number) + 1)
         return following
@@ -152,41 +164,71 @@ class Warehouse:
     def sweep_tmp(self) -> list[Path]:
         """Remove the temporary files of writers that are dead."""
         swept = []
-        for path in (self.root / "landing").rglob(f"*{layout.TMP_SUFFIX}"):
-            if layout.is_leftover(path):
-                path.unlink(missing_ok=True)
-                swept.append(path)
+        for folder in ("landing", "compacted", "manifest"):
+            for path in (self.root / folder).rglob(f"*{layout.TMP_SUFFIX}"):
+                if layout.is_leftover(path):
+                    discard(path)
+                    swept.append(path)
         return swept
 
-    def _forget(self, run_id: str, name: str, *, keep: Iterable[str]) -> None:
-        """What an uncommitted attempt of the same number left in tables that this one does not write."""
-        for table in _MEASURED.difference(keep):
-            path = layout.landing(self.root, table, run_id) / f"{name}.parquet"
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                raise StoreError(str(path), _sentence(error)) from error
+    def _landed_trials(self, run_id: str, manifest: Manifest | None) -> list[Path]:
+        paths = sorted(layout.landing(self.root, "trials", run_id).glob("*.parquet"))
+        return [path for path in paths if manifest is None or not manifest.has_absorbed(self.root, path)]
 
-    @contextlib.contextmanager
-    def _locked(self, run_id: str) -> Iterator[None]:
-        """Only the renames of one run are one after another; encoding and fsync happen before."""
-        path = self.root / "locks" / f"{run_id}.lock"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise StoreError(str(path), _sentence(error)) from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
+    def _has_any(self, run_id: str, name: str, trial_rows: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether a trial is committed: by the name of its file, or by its row where many are in one file."""
+        folder = layout.landing(self.root, "trials", run_id)
+        found = layout.landed_as(folder, f"{name}.", _BULK)
+        many = [path for path in found if path.name.startswith(_BULK)]
+        if len(found) > len(many) or any(layout.name_of(path) == name for path in many):
+            return True
+        mine = {layout.trial_name(row["trial_id"], row["attempt"]) for row in trial_rows}
+        rows, _ = trials_of(self.root, latest(self.root).manifest, run_id)
+        if mine & {layout.trial_name(row["trial_id"], row["attempt"]) for row in rows}:
+            return True
+        if len(mine) > 1 and mine & {layout.name_of(path) for path in folder.glob("*.parquet")}:
+            return True
+        return bool(mine & {layout.trial_name(one.trial_id, one.attempt) for path in many for one in _readable(path)})
+
+    def _forget(self, run_id: str, name: str, *, keep: Iterable[Path]) -> None:
+        """What an uncommitted attempt of the same number left."""
+        kept = set(keep)
+        for table in _MEASURED:
+            for path in layout.landed_as(layout.landing(self.root, table, run_id), f"{name}."):
+                if path not in kept:
+                    try:
+                        path.unlink(missing_ok=True)
+                    except OSError as error:
+                        raise StoreError(str(path), sentence(error)) from error
 
 
 def best(trials: Iterable[CommittedTrial]) -> dict[str, CommittedTrial]:
     """The attempt that counts, by trial: best outcome, then the last. The view `trials` says the same in SQL."""
     ordered = sorted(trials, key=lambda trial: (-_rank(trial), trial.attempt))
     return {trial.trial_id: trial for trial in ordered}
+
+
+def read_trials(path: Path) -> list[CommittedTrial]:
+    """By the whole file, as the views do: a trial that they leave out has to be measured again.
+
+    Raises:
+        ValueError: why the file cannot be read.
+    """
+    rows = parquet.read_whole(path, "trials").rows
+    return [_trial(row) for row in rows.select(CommittedTrial.__slots__).to_pylist()]
+
+
+def _readable(path: Path) -> list[CommittedTrial]:
+    try:
+        return read_trials(path)
+    except ValueError:
+        return []
+
+
+def _trial(row: Mapping[str, Any]) -> CommittedTrial:
+    return CommittedTrial(
+        trial_id=row["trial_id"], attempt=row["attempt"], outcome=Outcome(row["outcome"]), valid=row["valid"]
+    )
 
 
 def _rank(trial: CommittedTrial) -> int:
@@ -201,71 +243,19 @@ def _rank(trial: CommittedTrial) -> int:
             return 2
 
 
-def _read_trials(path: Path) -> list[CommittedTrial]:
-    """By the whole file, as the views do: a trial that they leave out has to be measured again."""
-    rows = parquet.read_whole(path, "trials").select(CommittedTrial.__slots__).to_pylist()
-    return [CommittedTrial(**{**row, "outcome": Outcome(row["outcome"])}) for row in rows]
-
-
-def _check_key(table: str, rows: pa.Table, trial: Mapping[str, Any]) -> None:
+def _check_key(table: str, rows: pa.Table, trials: Sequence[Mapping[str, Any]]) -> None:
     for column in ("run_id", "trial_id", "attempt"):
         if column not in rows.schema.names:
             raise ValueError(f"{table} is not measured by a trial: commit it apart")
-        if others := set(rows[column].unique().to_pylist()) - {trial[column]}:
-            raise ValueError(f"{table} has rows of {column} {others}, not of {trial[column]}")
+        wanted = {trial[column] for trial in trials}
+        if others := set(rows[column].unique().to_pylist()) - wanted:
+            said = wanted if len(wanted) > 1 else next(iter(wanted))
+            raise ValueError(f"{table} has rows of {column} {others}, not of {said}")
 
 
-def _free(folder: Path, name: str) -> Path:
-    names = itertools.chain([name], (f"{name}~{n}" for n in itertools.count(1)))
-    return next(path for path in (folder / f"{one}.parquet" for one in names) if not path.exists())
+def _target(folder: Path, name: str, data: pa.Buffer) -> Path:
+    return folder / layout.landed_name(name, _sha(data))
 
 
-@contextlib.contextmanager
-def _staged(folder: Path, name: str, data: pa.Buffer) -> Iterator[Path]:
-    """The bytes on disk under a temporary name; gone afterwards unless it was published."""
-    tmp = folder / layout.tmp_name(layout.checked(name), next(_serial))
-    try:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(str(folder), _sentence(error)) from error
-        _write(tmp, data)
-        yield tmp
-    finally:
-        with contextlib.suppress(OSError):
-            tmp.unlink(missing_ok=True)
-
-
-def _write(path: Path, data: pa.Buffer | bytes) -> None:
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        try:
-            left = memoryview(data)
-            while left:
-                left = left[os.write(handle, left) :]
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-    except OSError as error:
-        raise StoreError(str(path), _sentence(error)) from error
-
-
-def _publish(tmp: Path, target: Path) -> None:
-    """Durable before the next one starts, so that no trial's row survives a power cut without its tables."""
-    try:
-        tmp.replace(target)
-        handle = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-    except OSError as error:
-        raise StoreError(str(target), _sentence(error)) from error
-
-
-def _sentence(error: OSError) -> str:
-    if error.errno in layout.NO_ROOM:
-        return f"no room left ({error.strerror}): free some, or choose another with --warehouse"
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return f"it is not writable ({error.strerror}): choose another with --warehouse"
-    return f"{error.strerror or error}: choose another with --warehouse"
+def _sha(data: pa.Buffer | bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

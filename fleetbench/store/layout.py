@@ -1,4 +1,9 @@
-"""Where a warehouse keeps what: landing/<table>/<run_id>/<name>.parquet, and who wrote a leftover."""
+"""Where a warehouse keeps what, and who wrote a leftover.
+
+landing/<table>/<run_id>/<name>.<hash>.parquet   one file a table and commit, named by its content too
+compacted/<table>/<hash>.parquet                 many of them in one
+manifest/<number>.json                           which files count, from the first compaction on
+"""
 
 from __future__ import annotations
 
@@ -19,12 +24,49 @@ FOREIGN_TMP_AGE_S = 86_400.0
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a full disk says."""
 
+HASH_DIGITS = 16
+
+_HASHED = re.compile(r"(?P<name>.+)\.(?P<hash>[0-9a-f]{16})")
 _PART = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*")
 _TMP = re.compile(r".*\.(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<ticks>\d+)-\d+\.tmp")
 
 
 def landing(root: Path, table: str, run_id: str) -> Path:
     return root / "landing" / table / checked(run_id)
+
+
+def landed_name(name: str, sha256: str) -> str:
+    return f"{checked(name)}.{sha256[:HASH_DIGITS]}.parquet"
+
+
+def name_of(path: Path) -> str:
+    """What a landed file was committed as, without the hash of its content."""
+    match = _HASHED.fullmatch(path.stem)
+    return match["name"] if match else path.stem
+
+
+def landed_as(folder: Path, *starts: str) -> list[Path]:
+    """The files of a folder whose names start so; a folder has thousands, so no pattern is matched."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry.name for entry in entries if entry.name.startswith(starts)]
+    except OSError:
+        return []
+    return [folder / one for one in found if one.endswith(".parquet")]
+
+
+def hash_of(path: Path) -> str | None:
+    """The first digits of the sha256 of a landed file, by its name; None where an older writer gave none."""
+    match = _HASHED.fullmatch(path.stem)
+    return match["hash"] if match else None
+
+
+def compacted(root: Path, table: str) -> Path:
+    return root / "compacted" / table
+
+
+def manifests(root: Path) -> Path:
+    return root / "manifest"
 
 
 def checked(part: str) -> str:

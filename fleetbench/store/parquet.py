@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -13,9 +15,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fleetbench.store.schema import SCHEMAS
+from fleetbench import __version__
+from fleetbench.errors import InputError
+from fleetbench.store.schema import SCHEMAS, VERSION, schema_of
 
 Rows = Sequence[Mapping[str, Any]]
+ROWS_A_GROUP = 50_000
+_SCHEMA, _WRITER = b"fleetbench.schema", b"fleetbench.version"
+_AT_ONCE = 64
 _UNREADABLE = (pa.ArrowException, OSError, ValueError, MemoryError)
 
 
@@ -27,7 +34,10 @@ def conform(table: str, rows: pa.Table | Rows) -> pa.Table:
     """
     if table not in SCHEMAS:
         raise ValueError(f"{table} is no table of the warehouse: {', '.join(sorted(SCHEMAS))}")
-    schema = SCHEMAS[table]
+    return _conform(table, rows, SCHEMAS[table])
+
+
+def _conform(table: str, rows: pa.Table | Rows, schema: pa.Schema) -> pa.Table:
     given = rows.schema.names if isinstance(rows, pa.Table) else {name for row in rows for name in row}
     unknown = sorted(set(given) - set(schema.names))
     if unknown:
@@ -45,12 +55,20 @@ def conform(table: str, rows: pa.Table | Rows) -> pa.Table:
 def encode(table: pa.Table) -> pa.Buffer:
     """One Parquet file: zstd 3, integers as deltas, floats split by byte, text by dictionary.
 
-    Gaps take 1.75 B each when they are split by byte too, but DuckDB 1.5 reads that for floats only.
+    Gaps take 1.75 B each when they are split by byte too, but DuckDB 1.5 reads that for floats only. The footer says
+    which version of the schema it is, and who wrote it.
     """
     sink = pa.BufferOutputStream()
+    with writer(sink, table.schema) as file:
+        file.write_table(table, row_group_size=ROWS_A_GROUP)
+    return sink.getvalue()
+
+
+def writer(sink: Any, schema: pa.Schema) -> pq.ParquetWriter:
+    """Of a file in our encodings, for whoever writes it group by group."""
     encodings: dict[str, str] = {}
     texts: list[str] = []
-    for field in table.schema:
+    for field in schema:
         for path, kind in _leaves(field.name, field.type):
             if pa.types.is_floating(kind):
                 encodings[path] = "BYTE_STREAM_SPLIT"
@@ -58,17 +76,26 @@ def encode(table: pa.Table) -> pa.Buffer:
                 encodings[path] = "DELTA_BINARY_PACKED"
             elif pa.types.is_string(kind):
                 texts.append(path)
-    pq.write_table(
-        table,
+    return pq.ParquetWriter(
         sink,
+        schema.with_metadata({_SCHEMA: str(VERSION), _WRITER: __version__}),
         compression="zstd",
         compression_level=3,
         use_dictionary=texts,
         column_encoding=encodings,
-        row_group_size=50_000,
         write_page_checksum=True,
     )
-    return sink.getvalue()
+
+
+class NewerSchemaError(InputError):
+    """A file of a later fleetbench, whose columns may mean what this one does not know."""
+
+    def __init__(self, path: Path, version: int, by: str) -> None:
+        mistake = (
+            f"{path} is of version {version} of the warehouse's schema, written by fleetbench {by}; this is "
+            f"fleetbench {__version__}, which reads up to version {VERSION}: install fleetbench {by} or later"
+        )
+        super().__init__((mistake,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +104,7 @@ class Footer:
 
     why_not: str | None = None
     exact: bool = False
+    version: int = VERSION
 
 
 def inspect(path: Path, table: str) -> Footer:
@@ -84,38 +112,104 @@ def inspect(path: Path, table: str) -> Footer:
 
     A column that is missing must be one that may be NULL (an older writer); one too many is left aside
     (a newer writer).
+
+    Raises:
+        NewerSchemaError: it is of a later version.
     """
     try:
         found = pq.read_schema(path)
+        return _compare(found, table, _version(path, found))
     except _UNREADABLE as error:
         return Footer(why_not=_unreadable(error))
-    return _compare(found, table)
 
 
-def read_whole(path: Path, table: str) -> pa.Table:
-    """Every value of a file, held against the checksums of its pages, as the schema of `table` says.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """Rows of a file, as the schema of their version says; `exact` as of its footer."""
+
+    rows: pa.Table
+    version: int
+    exact: bool
+
+
+def read_whole(path: Path, table: str) -> Whole:
+    """Every value of a file, held against the checksums of its pages.
+
+    Raises:
+        ValueError: why the file cannot be part of the table.
+        NewerSchemaError: it is of a later version.
+    """
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            rows = file.read(use_threads=False)
+        rows.validate(full=True)
+    except _UNREADABLE as error:
+        raise ValueError(_unreadable(error)) from error
+    version = _version(path, rows.schema)
+    footer = _compare(rows.schema, table, version)
+    if footer.why_not:
+        raise ValueError(footer.why_not)
+    schema = schema_of(table, version)
+    if rows.schema.equals(schema):  # casting column by column costs as much as reading
+        return Whole(rows=rows, version=version, exact=True)
+    there = set(rows.column_names)
+    mine = rows.select([name for name in schema.names if name in there])
+    return Whole(rows=_conform(table, mine, schema), version=version, exact=footer.exact)
+
+
+def check(path: Path, table: str) -> None:
+    """Read every value of a file, held against the checksums of its pages, however large it is.
 
     Raises:
         ValueError: why the file cannot be part of the table.
     """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            rows = file.read(use_threads=False)
-        rows.validate(full=True)
-        footer = _compare(rows.schema, table)
+            why_not = _compare(file.schema_arrow, table, _version(path, file.schema_arrow)).why_not
+            for group in range(file.num_row_groups):
+                file.read_row_group(group).validate(full=True)
     except _UNREADABLE as error:
         raise ValueError(_unreadable(error)) from error
-    if footer.why_not:
-        raise ValueError(footer.why_not)
-    there = set(rows.column_names)
-    return conform(table, rows.select([name for name in SCHEMAS[table].names if name in there]))
+    if why_not:
+        raise ValueError(why_not)
 
 
-def _compare(found: pa.Schema, table: str) -> Footer:
-    if found.equals(SCHEMAS[table]):  # nearly every file, and a look at each column costs twice the reading
-        return Footer(exact=True)
+def read_all(paths: Sequence[Path], table: str) -> Iterator[tuple[Path, Whole | ValueError]]:
+    """`read_whole` of many files, in their order, on all cores; what cannot be read is the error.
+
+    Raises:
+        NewerSchemaError: one is of a later version.
+    """
+
+    def read(path: Path) -> Whole | ValueError:
+        try:
+            return read_whole(path, table)
+        except ValueError as error:
+            return error
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        for start in range(0, len(paths), _AT_ONCE):
+            some = paths[start : start + _AT_ONCE]
+            yield from zip(some, pool.map(read, some), strict=True)
+
+
+def _version(path: Path, found: pa.Schema) -> int:
+    said = found.metadata or {}
+    number = said.get(_SCHEMA, b"1")
+    if not number.isdigit():
+        raise ValueError(f"it says that it is of version {number!r} of the schema")
+    version = int(number)
+    if version > VERSION:
+        raise NewerSchemaError(path, version, said.get(_WRITER, b"unknown").decode(errors="replace"))
+    return version
+
+
+def _compare(found: pa.Schema, table: str, version: int) -> Footer:
+    schema = schema_of(table, version)
+    if found.equals(schema):  # nearly every file, and a look at each column costs twice the reading
+        return Footer(exact=True, version=version)
     times = Counter(found.names)
-    for field in SCHEMAS[table]:
+    for field in schema:
         if times[field.name] > 1:
             return Footer(why_not=f"column {field.name} is there twice")
         index = found.get_field_index(field.name)
@@ -124,7 +218,7 @@ def _compare(found: pa.Schema, table: str) -> Footer:
                 return Footer(why_not=f"column {field.name} is missing")
         elif not _same(found.field(index).type, field.type):
             return Footer(why_not=f"column {field.name} is {found.field(index).type}, not {field.type}")
-    return Footer(exact=found.names == SCHEMAS[table].names)
+    return Footer(exact=found.names == schema.names, version=version)
 
 
 def _unreadable(error: Exception) -> str:

@@ -11,19 +11,19 @@ STAMP = pa.timestamp("us", tz="UTC")
 
 RECIPE_AXES = (
     field("model", pa.string(), "name in the matrix", required=True),
-    field("model_digest", pa.string(), "sha256 of what determines the weights", required=True),
+    field("model_digest", pa.string(), "sha256 of what determines the weights"),
     field("random_weights", pa.bool_(), "random weights: speed means something, quality does not", required=True),
     field("recipe", pa.string(), "name in the matrix", required=True),
     field("reference", pa.bool_(), "the recipe that speed-up and parity are relative to", required=True),
-    field("weights", pa.string(), "weight format", required=True),
-    field("activations", pa.string(), "activation format", required=True),
-    field("kv_k", pa.string(), "key cache format", required=True),
-    field("kv_v", pa.string(), "value cache format", required=True),
-    field("scheme", pa.string(), "bits of weights, activations and a narrow cache: W4A16, W8A8KV8", required=True),
-    field("method", pa.string(), "what made the weights", required=True),
-    field("artifact_id", pa.string(), "identity of the quantized checkpoint", required=True),
+    field("weights", pa.string(), "weight format"),
+    field("activations", pa.string(), "activation format"),
+    field("kv_k", pa.string(), "key cache format"),
+    field("kv_v", pa.string(), "value cache format"),
+    field("scheme", pa.string(), "bits of weights, activations and a narrow cache: W4A16, W8A8KV8"),
+    field("method", pa.string(), "what made the weights"),
+    field("artifact_id", pa.string(), "identity of the quantized checkpoint"),
     field("engine", pa.string(), "name of the adapter", required=True),
-    field("engine_version", pa.string(), "as it was found at planning", required=True),
+    field("engine_version", pa.string(), "as it was found at planning"),
     field("hardware", pa.string(), "local, or the node tag", required=True),
     field("gpus", pa.int32(), "0 where the engine runs on the CPU, NULL where nobody knows", unit="count"),
     field("tp", pa.int32(), "tensor-parallel degree, NULL where nobody knows", unit="count"),
@@ -44,6 +44,11 @@ RUNS = pa.schema(
         field("cells", pa.int32(), "cells that can run", unit="count", required=True),
         field("refusals", pa.int32(), "cells refused at planning", unit="count", required=True),
         field("trials", pa.int32(), "trials planned", unit="count", required=True),
+        field("origin", pa.string(), "fleetbench, or the format that it was imported from", required=True),
+        field("source", pa.string(), "file that it was imported from; NULL where it was measured by fleetbench"),
+        field("source_sha256", pa.string(), "of that file"),
+        field("licence", pa.string(), "under which its publisher gives it, as far as it says"),
+        field("unmapped", pa.list_(pa.string()), "names in it that the catalog does not know, kept as they are"),
     ]
 )
 
@@ -141,8 +146,8 @@ TRIALS = pa.schema(
     [
         *tables.TRIAL_KEY,
         field("cell_id", pa.string(), "the same cell in every run", required=True),
-        field("launch_id", pa.string(), "", required=True),
-        field("launch_attempt", pa.int32(), "the start that it was measured on", unit="count", required=True),
+        field("launch_id", pa.string(), "engine start that it was measured on"),
+        field("launch_attempt", pa.int32(), "the try of that start", unit="count"),
         field("repeat", pa.int32(), "0 for the first", unit="index", required=True),
         field("role", pa.string(), "measure or control", required=True),
         field("kind", pa.string(), "speed or quality", required=True),
@@ -152,9 +157,9 @@ TRIALS = pa.schema(
         field("context_tok", pa.int32(), "prompt length, exact", unit="tok"),
         field("output_tok", pa.int32(), "output length, exact", unit="tok"),
         field("suite", pa.string(), "quality suite and version"),
-        field("seed", pa.int64(), "of prompts and items", required=True),
-        field("node", pa.string(), "host name", required=True),
-        field("started_at", STAMP, "", unit="UTC", required=True),
+        field("seed", pa.int64(), "of prompts and items"),
+        field("node", pa.string(), "host name"),
+        field("started_at", STAMP, "", unit="UTC"),
         field("clock_wall_ns", pa.int64(), "wall clock of the pair that joins processes", unit="ns"),
         field("clock_mono_ns", pa.int64(), "monotonic clock of the same instant", unit="ns"),
         field("wall_s", pa.float64(), "the whole trial; NULL where nobody timed it", unit="s"),
@@ -186,6 +191,7 @@ TRIALS = pa.schema(
         field("energy_j", pa.float64(), "of all devices over the window", unit="J"),
         field("energy_j_per_tok", pa.float64(), "per output token, gross", unit="J/tok"),
         field("power_mean_w", pa.float64(), "of all devices over the window", unit="W"),
+        field("idle_power_w", pa.float64(), "of all devices, the engine up and no request in flight", unit="W"),
         field("quality_items", pa.int32(), "items answered", unit="count"),
         field("quality_correct", pa.int32(), "items right", unit="count"),
     ]
@@ -244,3 +250,27 @@ SCHEMAS: dict[str, pa.Schema] = {
     "power": tables.POWER,
     "host": tables.HOST,
 }
+
+VERSION = 2
+"""Of all tables together. A column that may be NULL is added without a new one; readers refuse a later one."""
+
+FORMER: dict[int, dict[str, pa.Schema]] = {
+    1: {
+        "runs": pa.schema(
+            [
+                column
+                for column in RUNS
+                if column.name not in {"origin", "source", "source_sha256", "licence", "unmapped"}
+            ]
+        )
+    }
+}
+"""By version, the tables that meant something else; warehouse/staging/v<version>/<table>.sql makes today's of them."""
+
+
+def schema_of(table: str, version: int = VERSION) -> pa.Schema:
+    """What a table was like in a version."""
+    for former in range(version, VERSION):
+        if table in FORMER.get(former, {}):
+            return FORMER[former][table]
+    return SCHEMAS[table]

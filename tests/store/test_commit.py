@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import signal
@@ -17,8 +18,9 @@ from fleetbench.errors import UnusableEnvironmentError
 from fleetbench.matrix.types import Outcome
 from fleetbench.store import commit as commit_module
 from fleetbench.store import layout
-from fleetbench.store.commit import StoreError, Warehouse, best
+from fleetbench.store.commit import Warehouse, best
 from fleetbench.store.schema import SCHEMAS
+from fleetbench.store.write import StoreError, publish
 from tests.samples import keyed, request_row, run_row, trial_row
 
 
@@ -44,13 +46,12 @@ def test_a_committed_trial_is_found_again_with_what_resume_needs(warehouse: Ware
 
 def test_the_trials_own_row_is_written_last(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    publish = commit_module._publish
 
     def spy(tmp: Path, target: Path) -> None:
         seen.append(target.parent.parent.name)
         publish(tmp, target)
 
-    monkeypatch.setattr(commit_module, "_publish", spy)
+    monkeypatch.setattr(commit_module, "publish", spy)
     row = trial_row()
     warehouse.commit_trial(row, {"requests": keyed(row, [request_row(0, [1])]), "power": []})
     assert seen == ["requests", "power", "trials"]
@@ -76,10 +77,28 @@ def test_what_a_dead_attempt_left_is_replaced_and_does_not_become_part_of_the_ne
     assert pq.read_metadata(path).num_rows == 1
 
 
-def test_a_name_that_is_taken_is_never_replaced(warehouse: Warehouse) -> None:
-    for cells in (1, 2):
-        warehouse.commit("runs", [run_row(cells=cells)], run_id="run1", name="s")
-    assert files(warehouse, "runs") == ["s.parquet", "s~1.parquet"]
+def test_what_is_committed_under_one_name_stands_side_by_side_and_the_same_only_once(warehouse: Warehouse) -> None:
+    paths = [warehouse.commit("runs", [run_row(cells=cells)], run_id="run1", name="s") for cells in (1, 2, 1)]
+    assert paths[0] == paths[2] != paths[1]
+    assert files(warehouse, "runs") == sorted({path.name for path in paths})
+    for path in set(paths):
+        assert path.name == f"s.{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}.parquet"
+
+
+def test_many_trials_are_committed_at_once_or_not_at_all(warehouse: Warehouse) -> None:
+    rows = [trial_row(repeat=repeat) for repeat in range(3)]
+    requests = [one for row in rows for one in keyed(row, [request_row(0, [1])])]
+    assert warehouse.commit_trials(rows, {"requests": requests})
+    assert len(files(warehouse)) == 2
+    assert {trial.trial_id for trial in warehouse.committed("run1")} == {row["trial_id"] for row in rows}
+    assert not warehouse.commit_trials(rows, {"requests": requests})
+    assert not warehouse.commit_trials([*rows[1:], trial_row(repeat=7)], {})
+    assert not warehouse.commit_trial(rows[0], {})
+    assert len(files(warehouse)) == 2
+    with pytest.raises(ValueError, match="of one run"):
+        warehouse.commit_trials([trial_row(), trial_row(run_id="run2")], {})
+    with pytest.raises(ValueError, match="rows of trial_id"):
+        warehouse.commit_trials([trial_row(repeat=8), trial_row(repeat=9)], {"requests": requests})
 
 
 def test_the_next_attempt_is_one_that_no_file_has(warehouse: Warehouse) -> None:
@@ -237,7 +256,8 @@ WRITER = """
     import itertools, sys
     from pathlib import Path
     from fleetbench.store.commit import Warehouse
-    from tests.samples import keyed, request_row, trial_row
+    from fleetbench.store.write import StoreError, publish
+from tests.samples import keyed, request_row, trial_row
     warehouse = Warehouse(Path(sys.argv[1]))
     print("ready", flush=True)
     for n in itertools.count():

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleetbench.matrix.types import Outcome
-from fleetbench.store.commit import _read_trials
+from fleetbench.store.commit import read_trials
 
 LOOK_S = 0.25
 
@@ -50,7 +50,7 @@ class Ledger:
             if path in self.entries or path in self.broken:
                 continue
             try:
-                (row,) = _read_trials(path)
+                (row,) = read_trials(path)
                 sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
             except (OSError, ValueError) as error:
                 self.broken[path] = str(error)

@@ -1,5 +1,6 @@
 -- Row: one run, as it was submitted last.
 -- Key: run_id.
+-- Units: counts; times in UTC.
 SELECT
     * RENAME (submitted_at AS last_submitted_at),
     min(submitted_at) OVER (PARTITION BY run_id) AS first_submitted_at,

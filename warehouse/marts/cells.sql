@@ -1,13 +1,19 @@
 -- Row: one cell of a run: measured, failed or refused.
 -- Key: run_id, cell_id; the same cell_id in another run is the same cell.
--- Numbers: medians over the good trials (trials), spread beside; latencies pooled over their requests, exact,
--- beside them the spread of the trials' means; p99 is NULL below 100 samples. A cell without a good trial has outcome and reason, and NULL for numbers.
+-- submitted_at: of the run, the last time; origin: fleetbench, or the format that the run was imported from.
+-- Numbers: medians over the good trials (trials), spread beside. Latencies: n is summed over the good trials, the mean
+-- is pooled by n, and a quantile is the median of the trials' own quantiles, not one of all requests pooled: ask
+-- merged_quantiles for that. p99 is of the trials that have one; fleetbench's have none below 100 samples. Beside them
+-- the spread of the trials' means. A cell without a good trial has outcome and reason, and NULL for numbers.
 -- *_floor_ms: the least that the hardware allows (roofline), NULL where its figures are unknown; *_roofline_ratio:
 -- that over what was measured, so 1 is the hardware's limit.
 -- Units: _tok_s tokens a second, _ms milliseconds, _j_per_tok joules an output token, _w watts.
 SELECT
     t.run_id,
     t.cell_id,
+    r.origin,
+    r.last_submitted_at AS submitted_at,
+    c.started_at,
     t.kind,
     t.model,
     t.model_digest,
@@ -43,16 +49,48 @@ SELECT
     c.requests_per_s,
     c.prefill_tok_s,
     c.decode_tok_s,
-    l.* EXCLUDE (run_id, cell_id),
+    c.user_tok_s_p50,
+    c.concurrency,
+    c.slo,
+    c.goodput_per_s,
+    c.goodput_ratio,
+    c.tokens_from,
+    c.tokens_per_arrival,
+    c.merged_ratio,
+    c.ttft_n,
+    c.ttft_mean_ms,
+    c.ttft_p50_ms,
+    c.ttft_p90_ms,
+    c.ttft_p99_ms,
+    c.itl_n,
+    c.itl_mean_ms,
+    c.itl_p50_ms,
+    c.itl_p90_ms,
+    c.itl_p99_ms,
+    c.tpot_n,
+    c.tpot_mean_ms,
+    c.tpot_p50_ms,
+    c.tpot_p90_ms,
+    c.tpot_p99_ms,
+    c.e2e_n,
+    c.e2e_mean_ms,
+    c.e2e_p50_ms,
+    c.e2e_p90_ms,
+    c.e2e_p99_ms,
     c.ttft_floor_ms,
     c.itl_floor_ms,
-    c.ttft_floor_ms / nullif(l.ttft_mean_ms, 0) AS ttft_roofline_ratio,
-    c.itl_floor_ms / nullif(l.itl_mean_ms, 0) AS itl_roofline_ratio,
+    c.ttft_floor_ms / nullif(c.ttft_mean_ms, 0) AS ttft_roofline_ratio,
+    c.itl_floor_ms / nullif(c.itl_mean_ms, 0) AS itl_roofline_ratio,
     c.ttft_mean_ms_spread_ratio,
     c.itl_mean_ms_spread_ratio,
     c.energy_j_per_tok,
     c.energy_n,
     c.energy_spread_ratio,
+    c.energy_j_per_total_tok,
+    c.net_j_per_tok,
+    c.net_n,
+    c.net_spread_ratio,
+    c.idle_power_w,
     c.power_mean_w,
     c.power_status,
     c.trials > 0 AS valid,
@@ -61,15 +99,18 @@ SELECT
     t.reason
 FROM cell_trials AS c
 INNER JOIN trials AS t ON t.run_id = c.run_id AND t.trial_id = c.worst_trial_id
-LEFT JOIN cell_latencies AS l ON l.run_id = c.run_id AND l.cell_id = c.cell_id
+LEFT JOIN runs AS r ON t.run_id = r.run_id
 UNION ALL BY NAME
 SELECT
-    * EXCLUDE (kv_k, kv_v, verdict, rule, sentence, source),
-    CASE WHEN kv_k = kv_v THEN kv_k ELSE 'k=' || kv_k || ' v=' || kv_v END AS kv,
+    f.* EXCLUDE (kv_k, kv_v, verdict, rule, sentence, source),
+    CASE WHEN f.kv_k = f.kv_v THEN f.kv_k ELSE 'k=' || f.kv_k || ' v=' || f.kv_v END AS kv,
+    r.origin,
+    r.last_submitted_at AS submitted_at,
     CAST(0 AS BIGINT) AS trials,
     CAST(0 AS BIGINT) AS trials_not_ok,
     FALSE AS valid,
     'refused' AS outcome,
-    sentence AS reason
-FROM refusals
-ANTI JOIN cell_trials USING (run_id, cell_id)
+    f.sentence AS reason
+FROM refusals AS f
+ANTI JOIN cell_trials AS c ON f.run_id = c.run_id AND f.cell_id = c.cell_id
+LEFT JOIN runs AS r ON f.run_id = r.run_id

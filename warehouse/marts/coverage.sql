@@ -1,9 +1,12 @@
--- Row: how much of a run there is.
+-- Row: how much of a run there is: what was asked, done, failed and refused.
 -- Key: run_id.
+-- Units: counts of cells and trials; submitted_at is the last time. A run has many kinds of hardware and recipes:
+-- filter those in cells.
 -- cells_*: by outcome, which is that of a cell's worst trial; cells_missing: planned and without any trial. Submitting
 -- the run again runs what was cancelled or lost, and what is missing. trials_planned counts the control too.
 SELECT
-    r.run_id, r.run, r.matrix, r.reference, r.first_submitted_at, r.last_submitted_at, r.submissions,
+    r.run_id, r.last_submitted_at AS submitted_at, r.origin, r.run, r.matrix, r.reference,
+    r.first_submitted_at, r.last_submitted_at, r.submissions,
     r.cells AS cells_planned,
     coalesce(c.ok, 0) AS cells_ok,
     coalesce(c.invalid, 0) AS cells_invalid,

@@ -1,5 +1,6 @@
 -- Row: one committed attempt of a trial, the ones that do not count too.
 -- Key: run_id, trial_id, attempt.
+-- Units: as in trials.
 -- quality: 0 good, 1 measured but not to be compared, 2 failed, 3 lost or cancelled (says nothing of the cell).
 SELECT
     *,

@@ -3,4 +3,4 @@
 -- Units: logprobs in nats.
 SELECT landed_rows.*
 FROM landed.quality_positions AS landed_rows
-SEMI JOIN trials USING (run_id, trial_id, attempt)
+SEMI JOIN (SELECT run_id, trial_id, attempt FROM trials WHERE kind = 'quality') USING (run_id, trial_id, attempt)

@@ -1,6 +1,7 @@
 -- Row: a cell that planning refused, once however often the run was submitted; one that was refused only because its
 -- node was away (not_here), and was run all the same by another submission, is none.
 -- Key: run_id, cell_id.
+-- Units: _tok tokens.
 SELECT *
 FROM landed.refusals AS r
 WHERE NOT (

@@ -1,3 +1,4 @@
 -- Row: one submission of a run; resuming adds one.
 -- Key: run_id, submitted_at.
-SELECT * FROM landed.runs
+-- Units: counts; times in UTC.
+SELECT DISTINCT * FROM landed.runs

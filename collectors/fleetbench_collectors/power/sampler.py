@@ -25,7 +25,7 @@ class Sampler:
         for source in self._sources:
             self._found[source.name] = source.open()
         self._read()
-        if self._live():
+        if self.live:
             self._thread.start()
         return self
 
@@ -36,6 +36,11 @@ class Sampler:
             self._read()
         for source in self._sources:
             source.close()
+
+    @property
+    def live(self) -> list[Source]:
+        """The sources that can be read."""
+        return [source for source in self._sources if self._found[source.name].status is Status.AVAILABLE]
 
     def rows(self, *, run_id: str, trial_id: str, attempt: int) -> list[dict[str, Any]]:
         """Rows of `tables.POWER`: one a reading, and one for each source that has none, with why."""
@@ -51,15 +56,12 @@ class Sampler:
         ]
         return without + read
 
-    def _live(self) -> list[Source]:
-        return [source for source in self._sources if self._found[source.name].status is Status.AVAILABLE]
-
     def _sample(self) -> None:
         while not self._stop.wait(self._interval_s):
             self._read()
 
     def _read(self) -> None:
-        for source in self._live():
+        for source in self.live:
             try:
                 self._readings.extend((source.name, reading) for reading in source.read())
             except ReadFailedError as error:

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from fleetbench.store.commit import StoreError, Warehouse
+from fleetbench.store.commit import Warehouse
 from fleetbench.store.parquet import Rows
+from fleetbench.store.write import StoreError
 
 Tables = Mapping[str, pa.Table | Rows]
 

@@ -23,8 +23,8 @@ from fleetbench.matrix.types import LoadPoint, Outcome
 from fleetbench.plan.events import TrialEnded
 from fleetbench.plan.roofline import Roof, cell_floors, cell_roof
 from fleetbench.plan.types import Trial
-from fleetbench.store.commit import StoreError
 from fleetbench.store.schema import SCHEMAS, TRIALS
+from fleetbench.store.write import StoreError
 from fleetbench_collectors.clock import pair
 from fleetbench_collectors.engine import prometheus
 from fleetbench_collectors.power.common import Source
@@ -41,7 +41,7 @@ Tables = Mapping[str, pa.Table]
 
 @dataclass(slots=True, kw_only=True)
 class Bench:
-    """All that measuring needs on this node."""
+    """All that measuring needs on this node. idle_power_w: with the engine up and no request; None: not to be read."""
 
     job: LaunchJob
     session: Session
@@ -50,6 +50,7 @@ class Bench:
     keeper: Keeper
     node: str
     scratch: Path
+    idle_power_w: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +116,7 @@ def _ask(bench: Bench, trial: Trial, key: Mapping[str, Any], *, zero_ns: int) ->
     measured = _read(answer)
     columns = {name: value for name, value in answer.summary.items() if name in TRIALS.names}
     columns |= _energy(power, answer.window, columns.get("output_tok_s"), columns.get("window_s"))
+    columns["idle_power_w"] = bench.idle_power_w
     after = [] if "timeout" in _outcomes(measured) else _metrics(bench, key, "after")
     if answer.evidence is not None:
         client = replace(answer.evidence.client, cache_hit_tok=_cache_hits(before, after))

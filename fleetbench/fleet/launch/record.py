@@ -13,7 +13,8 @@ from fleetbench.fleet.launch.courier import Courier, Handed, Keeper
 from fleetbench.fleet.launch.staging import need_of
 from fleetbench.fleet.launch.under_way import UnderWay
 from fleetbench.fleet.rows import artifact_row, axes
-from fleetbench.store.commit import StoreError, Warehouse
+from fleetbench.store.commit import Warehouse
+from fleetbench.store.write import StoreError
 
 
 def keeper_of(launch: UnderWay) -> Keeper:

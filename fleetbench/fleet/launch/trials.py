@@ -17,6 +17,7 @@ from fleetbench.matrix.types import Outcome
 from fleetbench.plan.events import LaunchEvent, SessionUp, TrialEnded, TrialStarted
 from fleetbench_collectors.host.facts import facts
 from fleetbench_collectors.power.common import sources
+from fleetbench_collectors.power.idle import idle_power_w
 from fleetbench_collectors.worker import Worker
 
 FATAL = frozenset({Outcome.CRASHED, Outcome.OOM, Outcome.TIMEOUT})
@@ -42,6 +43,7 @@ def run_trials(launch: UnderWay, session: Session, folder: Path) -> Iterator[Lau
         if unfit is not None:
             launch.outcome, launch.reason, launch.log_tail = Outcome.CRASHED, f"canary: {unfit}", session.log_tail()
             return
+        bench.idle_power_w = idle_power_w(bench.sources)
         for trial in launch.job.trials:
             yield TrialStarted(launch_id=launch_id, trial_id=trial.trial_id)
             ended: TrialEnded = measure(bench, trial)

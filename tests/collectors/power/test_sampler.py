@@ -8,40 +8,11 @@ import pyarrow as pa
 import pytest
 
 from fleetbench_collectors import tables
-from fleetbench_collectors.power.common import Availability, ReadFailedError, Reading, Source, Status, sources
+from fleetbench_collectors.power.common import Availability, Source, Status, sources
 from fleetbench_collectors.power.sampler import Sampler
+from tests.collectors.power.scripted import HERE, Scripted
 
 KEY: dict[str, Any] = {"run_id": "r", "trial_id": "t", "attempt": 0}
-
-
-class Scripted:
-    """A source of one device; counts its readings and tells when there are enough."""
-
-    def __init__(self, found: Availability, fails_at: int | None = None, enough: int = 4) -> None:
-        self.name = "scripted"
-        self.found, self.fails_at, self.enough = found, fails_at, enough
-        self.read_times = 0
-        self.is_open = False
-        self.reached = threading.Event()
-
-    def open(self) -> Availability:
-        self.is_open = True
-        return self.found
-
-    def read(self) -> list[Reading]:
-        self.read_times += 1
-        if self.read_times >= self.enough:
-            self.reached.set()
-        if self.read_times == self.fails_at:
-            self.reached.set()
-            raise ReadFailedError("the device fell off the bus")
-        return [Reading(device="d", at_ns=time.monotonic_ns(), power_w=10.0)]
-
-    def close(self) -> None:
-        self.is_open = False
-
-
-HERE = Availability(status=Status.AVAILABLE)
 
 
 def test_readings_bracket_the_trial_and_fit_the_table() -> None:

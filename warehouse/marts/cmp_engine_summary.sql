@@ -1,0 +1,57 @@
+-- Row: one kind of engine against another over all work that both did: one model, recipe and hardware.
+-- Key: engine, other_engine, model, random_weights, recipe, hardware, gpus, tp, pp, dp, origin, other_origin, run_id,
+-- other_run_id.
+-- Units: ratios of output tok/s, of this one over the other at the same load.
+-- speed_geomean_ratio: the geometric mean over n pairs of cells; spread: lowest, highest and the geometric standard
+-- deviation.
+-- n_left_out: good cells of this run, model, recipe and engine on no row of cmp_engine against the other: superseded by
+-- a later run, of unknown recipe, parallelism or load, or without a partner (left_out counts each).
+WITH pairs AS (
+    SELECT
+        run_id, other_run_id, any_value(submitted_at) AS submitted_at,
+        any_value(other_submitted_at) AS other_submitted_at,
+        origin, other_origin, model, random_weights, recipe, engine, hardware, other_engine, gpus, tp, pp, dp,
+        count(speed_ratio) AS n,
+        geomean(speed_ratio) AS speed_geomean_ratio,
+        min(speed_ratio) AS speed_lowest_ratio,
+        max(speed_ratio) AS speed_highest_ratio,
+        geometric_sd(speed_ratio) AS speed_geometric_sd
+    FROM cmp_engine
+    GROUP BY ALL
+),
+
+good AS (
+    SELECT
+        s.run_id, s.model, s.random_weights, s.recipe, s.engine, s.hardware, s.gpus, s.tp, s.pp, s.dp,
+        count(*) AS cells,
+        count(l.cell_id) AS latest
+    FROM speed_cells AS s
+    LEFT JOIN latest_cells AS l ON s.run_id = l.run_id AND s.cell_id = l.cell_id
+    WHERE s.trials > 0
+    GROUP BY ALL
+)
+
+SELECT
+    p.*,
+    g.cells - p.n AS n_left_out,
+    nullif(
+        concat_ws(
+            '; ',
+            CASE WHEN g.cells > g.latest THEN format('superseded or not fully known ({})', g.cells - g.latest) END,
+            CASE WHEN g.latest > p.n THEN format('no partner at the same load ({})', g.latest - p.n) END
+        ),
+        ''
+    ) AS left_out
+FROM pairs AS p
+INNER JOIN good AS g
+    ON
+        p.run_id = g.run_id
+        AND p.model = g.model
+        AND p.random_weights = g.random_weights
+        AND p.recipe = g.recipe
+        AND p.engine = g.engine
+        AND p.hardware = g.hardware
+        AND p.gpus IS NOT DISTINCT FROM g.gpus
+        AND p.tp IS NOT DISTINCT FROM g.tp
+        AND p.pp IS NOT DISTINCT FROM g.pp
+        AND p.dp IS NOT DISTINCT FROM g.dp
