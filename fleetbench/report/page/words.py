@@ -1,0 +1,187 @@
+"""What a report says in words: what was compared, what came out, and what to keep in mind. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from fleetbench.origin import OWN
+from fleetbench.report.cell import shown
+from fleetbench.report.page.gather import Gathered
+from fleetbench.report.page.quality import ALL, geometric
+from fleetbench.report.result import Row
+
+MOST_NAMED, MOST_PLACES, MOST_LOADS = 8, 8, 6
+_WRONG = ("failed", "invalid", "refused", "cancelled", "lost", "missing")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """Sentences: what was compared, what was found, and caveats, the alarming ones first."""
+
+    compared: Sequence[str]
+    found: Sequence[str]
+    alarms: Sequence[str]
+    caveats: Sequence[str]
+
+
+def words(gathered: Gathered) -> Words:
+    """The summary at the top of a report, of all that it is over."""
+    return Words(
+        compared=tuple(_compared(gathered)),
+        found=tuple(_found(gathered)),
+        alarms=gathered.drift if gathered.drifted else (),
+        caveats=tuple(_caveats(gathered)),
+    )
+
+
+def _compared(gathered: Gathered) -> Iterator[str]:
+    for run in gathered.runs[:MOST_NAMED]:
+        yield f"{run['run']} ({str(run['last_submitted_at'])[:16]} UTC): {run['question']}"
+    if (more := len(gathered.runs) - MOST_NAMED) > 0:
+        yield f"And {more} more runs, in the table of runs."
+    if gathered.filters:
+        yield f"Narrowed by {gathered.filters.said}."
+    cells = gathered.every_cell
+    parts = [
+        _listed("recipe", gathered.recipes),
+        _listed("model", [row["model"] for row in cells]),
+        _listed("hardware", [row["hardware"] for row in cells], plural="kinds of hardware"),
+        _listed("engine", [row["engine"] for row in cells]),
+    ]
+    yield f"{'; '.join(part for part in parts if part)}."
+    measured = sum(_whole(row["trials"]) for row in cells)
+    good = sum(1 for row in cells if row["trials"])
+    yield f"Speed: {good:,} of {len(cells):,} cells have numbers, of {measured:,} good trials."
+    answers = [row for row in gathered.datasets["accuracy"] if row["category"] == ALL]
+    if answers:
+        items = sum(_whole(row["n"]) for row in answers)
+        yield f"Quality: {items:,} answers of {_listed('model', [row['model'] for row in answers])}."
+
+
+def _listed(word: str, values: Sequence[object], *, plural: str | None = None) -> str:
+    names = list(dict.fromkeys(str(value) for value in values))
+    if len(names) <= 1:
+        return f"{word} {names[0]}" if names else ""
+    said = ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
+    return f"{len(names)} {plural or f'{word}s'} ({said})"
+
+
+def _found(gathered: Gathered) -> Iterator[str]:
+    """By place: the recipe with the greatest speed-up, and what it does to quality."""
+    places: dict[tuple[object, ...], dict[str, list[float]]] = {}
+    for row in gathered.every_cell:
+        if isinstance(row["ratio"], float) and row["ratio"] > 0 and not row["reference"]:
+            key = tuple(row[name] for name in ("run", "hardware", "model", "engine"))
+            places.setdefault(key, {}).setdefault(str(row["recipe"]), []).append(row["ratio"])
+    references = {row["run"]: row["reference"] for row in gathered.runs}
+    several = len(gathered.runs) > 1
+    for (run, hardware, model, engine), recipes in list(places.items())[:MOST_PLACES]:
+        recipe, ratios = max(recipes.items(), key=lambda item: geometric(item[1]))
+        spread = f", {shown(min(ratios))} to {shown(max(ratios))}" if len(ratios) > 1 else ""
+        yield (
+            f"{f'{run}, ' * several}{hardware}: {recipe} is the fastest, with {shown(geometric(ratios))} times the "
+            f"tok/s of {references[run]} (geometric mean of {len(ratios)} cells{spread}; {model}, {engine})."
+            f"{_its_quality(gathered, run, engine, recipe)}"
+        )
+    if (more := len(places) - MOST_PLACES) > 0:
+        yield f"And {more} more places: see the figures."
+    if not places:
+        yield "No recipe was measured beside its reference, so there is no speed-up to tell of."
+    yield from _within_slo(gathered.datasets["within_slo"])
+
+
+def _within_slo(rows: Sequence[Row]) -> Iterator[str]:
+    """By SLO, place and load: the best recipe, or that none keeps to it."""
+    groups: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows:
+        key = tuple(row[name] for name in ("run", "slo", "hardware", "model", "engine", "context_tok", "output_tok"))
+        groups.setdefault(key, []).append(row)
+    for (_, slo, hardware, model, *_, context, output), group in list(groups.items())[:MOST_LOADS]:
+        targets = str(slo).replace(",", ", ").replace(":", " ")
+        lead = f"Within {targets} ms, {hardware}, {model}, {context} tokens in, {output} out:"
+        best = group[0]
+        if best["tok_s_per_gpu"] is None:
+            cells, unknown = (sum(_whole(row[name]) for row in group) for name in ("n", "n_left_out"))
+            yield f"{lead} no recipe is known to keep to it ({unknown} of {cells} cells unknown)."
+        else:
+            load = f"batch {best['batch']}" if best["batch"] is not None else f"{shown(best['rate_per_s'])} requests/s"
+            rate = f"{_thousands(best['tok_s_per_gpu'])} tok/s per GPU"
+            yield f"{lead} {best['recipe']} at {load} gives the most, {rate}."
+    if (more := len(groups) - MOST_LOADS) > 0:
+        yield f"And {more} more loads with an SLO: see the table."
+
+
+def _its_quality(gathered: Gathered, run: object, engine: object, recipe: str) -> str:
+    """Its right answers beside the reference's, where one model gave both."""
+    own = [
+        row
+        for row in gathered.datasets["accuracy"]
+        if (row["run"], row["engine"], row["category"]) == (run, engine, ALL) and row["right"] is not None
+    ]
+    for row in own:
+        reference = next((other for other in own if other["reference"] and other["model"] == row["model"]), None)
+        if row["recipe"] == recipe and reference is not None:
+            return (
+                f" With it {row['model']} gave {_percent(row)} right answers, with {reference['recipe']} "
+                f"{_percent(reference)}."
+            )
+    return ""
+
+
+def _percent(row: Row) -> str:
+    return f"{row['right']:.1f} % ({row['right_low']:.1f} to {row['right_high']:.1f})"
+
+
+def _caveats(gathered: Gathered) -> Iterator[str]:
+    if not gathered.drifted:
+        yield from gathered.drift
+    counted = {word: sum(_whole(run[f"cells_{word}"]) for run in gathered.runs) for word in _WRONG}
+    if any(counted.values()):
+        named = {word: "never tried" if word == "missing" else word for word in counted}
+        parts = ", ".join(f"{count:,} {named[word]}" for word, count in counted.items() if count)
+        yield f"Cells of these runs without good numbers: {parts}. No figure of speed has them; the reasons are below."
+    lost = sum(_whole(row["files"]) for row in gathered.quarantined)
+    if lost:
+        tables = ", ".join(f"{row['table_name']} {row['files']}" for row in gathered.quarantined)
+        yield f"Quarantined: {lost:,} files of the warehouse cannot be read and are counted nowhere ({tables})."
+    yield from gathered.left_out
+    cells = gathered.every_cell
+    if not any(row["quality_verdict"] for row in cells):
+        yield "Quality is not judged: no recipe has passed or failed a parity gate, so a fast one may answer worse."
+    random = list(dict.fromkeys(str(row["model"]) for row in cells if row["random_weights"]))
+    if random:
+        yield f"The speed of {', '.join(random[:MOST_NAMED])} means something, its quality does not and is not shown."
+    single = sum(1 for row in cells if row["trials"] == 1)
+    if single:
+        yield f"{single:,} cells have one trial alone: nobody knows their spread."
+    yield from _unpowered(cells)
+    foreign = [run for run in gathered.runs if run["origin"] != OWN]
+    if foreign:
+        yield (
+            f"Imported from other tools ({_named(foreign, 'origin')}): {len(foreign)} of the runs, measured by their "
+            "ways and not by fleetbench's; files and licences are in the table of runs."
+        )
+
+
+def _unpowered(cells: Sequence[Row]) -> Iterator[str]:
+    """How many measured cells have no energy and no cost, and why."""
+    measured = [row for row in cells if row["trials"]]
+    for what, number, why in (("energy", "energy", "power_status"), ("cost", "cost", "no_cost")):
+        without = [row for row in measured if row[number] is None]
+        if without:
+            reasons = _named(without, why)
+            said = f"power {reasons}" if number == "energy" else reasons
+            yield f"No {what} is known of {len(without):,} of the {len(measured):,} measured cells: {said}."
+
+
+def _named(rows: Sequence[Mapping[str, object]], name: str) -> str:
+    return ", ".join(sorted({str(row[name] or "unknown").replace("_", " ") for row in rows}))
+
+
+def _thousands(value: object) -> str:
+    return f"{value:,.0f}" if isinstance(value, float) and value >= 1000 else shown(value)  # noqa: PLR2004 - a thousand
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) else 0
