@@ -4,3 +4,6 @@ from __future__ import annotations
 
 OWN = "fleetbench"
 """The origin of what fleetbench measured itself: a check asks it for the columns that imported results may lack."""
+
+NO_REFERENCE = "none"
+"""The reference of a run that has none: other tools measure without."""

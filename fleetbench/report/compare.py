@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import duckdb
 
+from fleetbench.origin import NO_REFERENCE
 from fleetbench.report.chosen import choose
 from fleetbench.report.drift import drift_panel
 from fleetbench.report.filters import ALL, Filters
@@ -20,10 +21,13 @@ _COVERAGE = """
 SELECT
     run_id, matrix, run, cells_planned, cells_ok, cells_failed, cells_invalid, cells_refused, cells_cancelled,
     cells_lost, cells_missing, trials_planned, trials_ok, trials_committed,
-    (SELECT count(*) FROM quarantined) AS files_quarantined
-FROM coverage WHERE run_id IN (SELECT unnest($runs))
+    source, licence, (SELECT count(*) FROM quarantined) AS files_quarantined
+FROM coverage INNER JOIN (SELECT run_id, source, licence FROM runs) USING (run_id)
+WHERE run_id IN (SELECT unnest($runs))
 ORDER BY list_position($runs, run_id)
 """
+
+_CONTROLLED = f"SELECT run_id FROM runs WHERE run_id IN (SELECT unnest($runs)) AND reference <> '{NO_REFERENCE}'"  # noqa: S608
 
 
 def compare(
@@ -41,7 +45,8 @@ def compare(
     choose(connection, runs, where, filters)
     speed, quality = speed_panels(connection, runs), quality_panels(connection, runs)
     glance = glance_panels(connection, runs)
-    drift = [drift_panel(connection, runs)] if any(not panel.programs for panel in speed) else []
+    controlled = query(connection, _CONTROLLED, runs).rows
+    drift = [drift_panel(connection, runs)] if controlled and any(not panel.programs for panel in speed) else []
     unmeasured = [panel] if (panel := unmeasured_panel(connection)) else []
     return [*speed, *quality, *glance, *drift, *unmeasured, _coverage_panel(connection, runs)]
 
@@ -58,6 +63,8 @@ def _coverage_panel(connection: duckdb.DuckDBPyConnection, runs: dict[str, list[
             if value[f"cells_{word}"]
         ]
         parts.append(f"{value['trials_ok']} of {value['trials_planned']} trials ok")
+        if value["source"]:
+            parts.append(f"imported from {value['source']}, licence {value['licence'] or 'not said'}")
         said.append(f"{value['matrix']}/{value['run']} ({value['run_id']}): {', '.join(parts)}")
     line = "Coverage: " + "; ".join(said)
     if result.rows and (lost := result.rows[0][-1]):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import duckdb
 
+from fleetbench.origin import NO_REFERENCE
 from fleetbench.report.columns import columns, tabulated
 from fleetbench.report.quality import wilson_pct
 from fleetbench.report.query import query
@@ -116,6 +117,7 @@ def glance_panels(connection: duckdb.DuckDBPyConnection, runs: dict[str, list[st
         _panel(speed.get(place, {}).get(fast, {}), quality.get(place, {}).get(good, {}), runs["runs"])
         for place in sorted({*speed, *quality}, key=str)
         for fast, good in _pairs(sorted(speed.get(place, {})), sorted(quality.get(place, {})))
+        if good or place[-1] != NO_REFERENCE
     ]
 
 
@@ -139,8 +141,7 @@ def _panel(speed: Side, quality: Side, runs: list[str]) -> Panel:
     head = heads[keys[0]]
     same = {name for name in ("run", "kv") if len({row[name] for row in rows}) == 1}
     missing = (*(() if speed else _SPEED_COLUMNS), *(() if quality else _QUALITY_COLUMNS))
-    engine, version, hardware = (str(head[name]) for name in ("engine", "engine_version", "hardware"))
-    title, notes = titled("At a glance", engine=engine, version=version, hardware=hardware)
+    title, notes = titled("At a glance", row=head)
     return Panel(
         name="glance",
         title=title,

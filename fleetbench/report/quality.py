@@ -87,8 +87,7 @@ def _panels(rows: list[Row]) -> list[Panel]:
 
 
 def _titled(what: str, row: Row) -> tuple[str, tuple[str, ...]]:
-    engine, version, hardware = (str(row[name]) for name in ("engine", "engine_version", "hardware"))
-    return titled(what, str(row["model"]), str(row["suite"]), engine=engine, version=version, hardware=hardware)
+    return titled(what, str(row["model"]), str(row["suite"]), row=row)
 
 
 def _overall(cells: list[list[Row]]) -> Result:

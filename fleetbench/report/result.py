@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len
@@ -69,12 +69,20 @@ class Panel:
         )
 
 
-def titled(what: str, *subject: str, engine: str, version: str, hardware: str) -> tuple[str, tuple[str, ...]]:
-    """A panel's title, and its notes: the engine's version moves there where the title is wider than a page."""
-    whole = f"{what}: {', '.join((*subject, f'{engine} {version}', hardware))}"
+def titled(what: str, *subject: str, row: Mapping[str, object]) -> tuple[str, tuple[str, ...]]:
+    """A panel's title, and its notes: the engine's version moves there where the title is wider than a page.
+
+    Args:
+        what: the panel shows.
+        subject: and of what.
+        row: names engine, hardware, and engine_version, which is None where nobody said it.
+    """
+    engine, version, hardware = (row[name] for name in ("engine", "engine_version", "hardware"))
+    named = f"{engine} {version}" if version else str(engine)
+    whole = f"{what}: {', '.join((*subject, named, str(hardware)))}"
     if cell_len(whole) <= PAGE:
         return whole, ()
-    return f"{what}: {', '.join((*subject, engine, hardware))}", (f"{engine} {version}.",)
+    return f"{what}: {', '.join((*subject, str(engine), str(hardware)))}", (f"{named}.",) if version else ()
 
 
 def split(widths: Sequence[int], *, keys: int, total: int, gap: int, tied: Collection[int] = ()) -> list[list[int]]:

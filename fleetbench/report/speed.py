@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import duckdb
 
+from fleetbench.origin import NO_REFERENCE
 from fleetbench.report.columns import columns, tabulated
 from fleetbench.report.query import query
 from fleetbench.report.result import Panel, Row, grouped, titled
@@ -47,9 +48,11 @@ _ITL = (
     "itl_roofline_pct",
     "decode_tok_s",
 )
+_OF_REFERENCE = {"speedup_ratio", "speedup_low_ratio", "speedup_high_ratio"}
 _PROGRAMS = ("engine_version",)
 """Not shown: a title may lack it."""
 _MEANS = "spread %: the highest of the trials' means less the lowest, over their median."
+_QUANTILES = "p50, p90, p99: the median of what each trial has; mean: over all of their n."
 _FLOOR = (
     "roof %: the least time that bandwidth and matrix units allow, over the mean; at 100 the hardware is the limit."
 )
@@ -58,13 +61,13 @@ _LATENCIES = (
         "ttft",
         "TTFT, ms",
         _TTFT,
-        ("TTFT: time to first token; n: requests; tok/s: prefill of one stream, median.", _MEANS, _FLOOR),
+        ("TTFT: time to first token; n: requests; tok/s: prefill of one stream, median.", _QUANTILES, _MEANS, _FLOOR),
     ),
     (
         "itl",
         "ITL, ms",
         _ITL,
-        ("ITL: time between tokens; n: gaps; tok/s: decoding of one stream, median.", _MEANS, _FLOOR),
+        ("ITL: time between tokens; n: gaps; tok/s: decoding of one stream, median.", _QUANTILES, _MEANS, _FLOOR),
     ),
 )
 _SQL = """
@@ -98,10 +101,13 @@ def _panels(rows: list[Row]) -> list[Panel]:
     same = {name for name in _OPTIONAL if len({row[name] for row in rows}) == 1}
     keys = len(_KEYS) - len(same)
     dull = {"reason"} | ({"outcome"} if all(row["outcome"] == "ok" for row in rows) else set())
+    bare = head["reference_name"] == NO_REFERENCE
     if not any(row["energy_n"] for row in rows):
-        dull |= {"energy_spread_pct", "energy_n"}
+        dull |= {"energy_spread_pct", "energy_n"} | ({"energy_j_per_tok"} if bare else set())
+    if bare:
+        dull |= _OF_REFERENCE
     measured = [row for row in rows if row["trials"]]
-    title, version = _titled("Speed", head)
+    title, version = titled("Speed", model_name(head), row=head)
     panels = [
         Panel(
             name="speed",
@@ -110,29 +116,27 @@ def _panels(rows: list[Row]) -> list[Panel]:
             keys=keys,
             hidden=(*same, *dull, *_PROGRAMS),
             notes=(*version, *_notes(rows, same)),
-            programs=not measured,
+            programs=not measured or (bare and all(row["output_tok_s"] is None for row in measured)),
         )
     ]
     for name, what, latencies, notes in _LATENCIES if measured else ():
-        title, version = _titled(what, head)
+        title, version = titled(what, model_name(head), row=head)
         roof = f"{name}_roofline_pct"
         unknown = all(row[roof] is None for row in measured)
+        empty = {column for column in latencies if all(row[column] is None for row in measured)} if bare else set()
+        if len(empty) == len(latencies):
+            continue
         panels.append(
             Panel(
                 name=name,
                 title=title,
                 result=tabulated(measured, columns(*_KEYS, *latencies, *_PROGRAMS)),
                 keys=keys,
-                hidden=(*same, *_PROGRAMS, *((roof,) if unknown else ())),
+                hidden=(*same, *_PROGRAMS, *sorted(empty | ({roof} if unknown else set()))),
                 notes=(*version, *(note for note in notes if not (unknown and note == _FLOOR))),
             )
         )
     return panels
-
-
-def _titled(what: str, row: Row) -> tuple[str, tuple[str, ...]]:
-    engine, version, hardware = (str(row[name]) for name in ("engine", "engine_version", "hardware"))
-    return titled(what, model_name(row), engine=engine, version=version, hardware=hardware)
 
 
 def model_name(row: Mapping[str, object]) -> str:
@@ -145,18 +149,23 @@ def model_name(row: Mapping[str, object]) -> str:
 
 def _notes(rows: list[Row], same: set[str]) -> tuple[str, ...]:
     head = rows[0]
-    fixed = [f"KV {head['kv']}"] * ("kv" in same) + [f"output {head['output_tok']} tokens"] * ("output_tok" in same)
-    notes = [
-        f"x ref: tok/s over {head['reference_name']}'s at the same load; low, high: over all pairs of trials.",
-        "n: trials; spread %: the fastest trial less the slowest, over their median.",
+    fixed = [
+        f"{word} {head[name]}{unit}"
+        for name, word, unit in (("kv", "KV", ""), ("output_tok", "output", " tokens"))
+        if name in same and head[name] is not None
     ]
+    bare = head["reference_name"] == NO_REFERENCE
+    notes = ["n: trials; spread %: the fastest trial less the slowest, over their median."]
+    if not bare:
+        x_ref = f"x ref: tok/s over {head['reference_name']}'s at the same load; low, high: over all pairs of trials."
+        notes.insert(0, x_ref)
     if fixed:
         notes.append(f"All cells: {', '.join(fixed)}.")
-    if why := missing_reference(rows, "speedup_ratio"):
+    if not bare and (why := missing_reference(rows, "speedup_ratio")):
         notes.append(why)
     if head["random_weights"]:
         notes.append("Random weights: its speed means something, its quality does not.")
-    if why := _power(rows):
+    if not bare and (why := _power(rows)):
         notes.append(f"J/tok is missing: power {why}.")
     return (*notes, *_not_ok(rows))
 

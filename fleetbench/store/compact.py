@@ -31,7 +31,9 @@ MOST_FILES = 16
 KEPT_MANIFESTS = 4
 RAW = ("requests", "engine_metrics", "power", "quality_positions")
 """What a trial's own row was computed from: the most bytes, and the first to be given up."""
-_ORDER = ("run_id", "trial_id", "attempt", "launch_id", "name")
+HELD_BYTES = 256 * 2**20
+"""Rows that are sorted at once, so that those of a trial lie together and DuckDB finds them by statistics."""
+_ORDER = ("run_id", "trial_id", "attempt", "request", "launch_id", "name")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +125,7 @@ def _committed_as(path: Path) -> tuple[str, str]:
 
 
 def _landed(work: _Work, table: str) -> list[Path]:
-    """In the order of runs and names, so that the rows of a trial lie together and DuckDB finds them by statistics."""
+    """In the order of runs, and of trials where each has a file of its own."""
     paths = sorted((work.root / "landing" / table).glob("*/*.parquet"), key=lambda path: (path.parent.name, path.name))
     return [path for path in paths if not work.before.has_absorbed(work.root, path)]
 
@@ -181,15 +183,16 @@ def _dropping(work: _Work, table: str, parts: Iterator[pa.Table]) -> Iterator[pa
 
 
 def _write(root: Path, table: str, parts: Iterator[pa.Table]) -> Compacted | None:
-    """One file, group by group; None where there is no row."""
+    """One file, some of it at a time, each sorted; None where there is no row."""
     folder = layout.compacted(root, table)
     tmp = tmp_path(folder, table)
+    order = [(name, "ascending") for name in _ORDER if name in SCHEMAS[table].names]
     rows = 0
     try:
         with parquet.writer(tmp, SCHEMAS[table]) as sink:
-            for group in _groups(parts):
-                sink.write_table(_sorted(group, table), row_group_size=parquet.ROWS_A_GROUP)
-                rows += group.num_rows
+            for held in _held(parts):
+                sink.write_table(held.sort_by(order), row_group_size=parquet.ROWS_A_GROUP)
+                rows += held.num_rows
         if not rows:
             return None
         sync(tmp)
@@ -201,25 +204,18 @@ def _write(root: Path, table: str, parts: Iterator[pa.Table]) -> Compacted | Non
     return Compacted(table=table, path=str(target.relative_to(root)), sha256=sha256, bytes=size, rows=rows)
 
 
-def _groups(parts: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """As many rows at once as a group of the file has, or the rest."""
+def _held(parts: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """As much at once as memory is given to; a night's rows, as a rule."""
     held: list[pa.Table] = []
-    rows = 0
+    size = 0
     for part in parts:
         held.append(part)
-        rows += part.num_rows
-        if rows >= parquet.ROWS_A_GROUP:
+        size += part.nbytes
+        if size >= HELD_BYTES:
             yield pa.concat_tables(held)
-            held, rows = [], 0
-    if rows:
+            held, size = [], 0
+    if sum(part.num_rows for part in held):
         yield pa.concat_tables(held)
-
-
-def _sorted(rows: pa.Table, table: str) -> pa.Table:
-    """Small tables by key; raw rows come in the order of their trials already, and would cost a copy."""
-    if table in RAW:
-        return rows
-    return rows.sort_by([(name, "ascending") for name in _ORDER if name in SCHEMAS[table].names])
 
 
 def _hashed(path: Path) -> tuple[str, int]:

@@ -27,6 +27,7 @@ SETTINGS = (
     "SET autoload_known_extensions = false",
     "SET python_enable_replacements = false",  # a misspelt table is an error, not some Python variable
     "SET TimeZone = 'UTC'",
+    "SET parquet_metadata_cache = true",  # files never change, and a lookup would be mostly the reading of footers
 )
 
 

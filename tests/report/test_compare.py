@@ -349,3 +349,21 @@ def test_runs_fit_a_page_with_what_went_wrong_and_times_to_the_minute(lab: Lab) 
 def test_a_warehouse_without_runs_says_so(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no runs yet"):
         resolve(connect(tmp_path), [])
+
+
+def test_an_imported_run_is_compared_without_what_nobody_measured(tmp_path: Path) -> None:
+    lab = Lab(Warehouse(tmp_path))
+    imported: dict[str, Any] = {"run_id": "run1", "model": "m", "engine_version": None, "kv_k": None, "kv_v": None}
+    lab.run(
+        run="serve", matrix="import/vllm", reference="none", origin="vllm", source="serve.json", source_sha256="0" * 64,
+        cells=2, trials=2,
+    )  # fmt: skip
+    for recipe in ("fp8", "bf16"):
+        row = trial_row(recipe, output_tok_s=100.0, ttft_mean_ms=20.0, reference=False, hardware="h100", **imported)
+        lab.trial(row)
+    text = show(connect(tmp_path))
+    assert "Speed: m (random weights), llamacpp, h100" in text
+    assert "Coverage: import/vllm/serve" in text
+    assert "imported from serve.json, licence not said" in " ".join(text.split())
+    for word in ("None", "x ref", "none", "Drift", "At a glance", "ITL, ms", "J/tok"):
+        assert word not in text, word

@@ -20,7 +20,7 @@ import pytest
 import vl_convert
 
 from fleetbench.errors import InputError
-from fleetbench.report.filters import Filters
+from fleetbench.report.filters import ALL, Filters
 from fleetbench.report.page.cells import LEVELS, MOST_CELLS, thin
 from fleetbench.report.page.data import columnar, plain
 from fleetbench.report.page.figures import figures, scales_of
@@ -39,7 +39,7 @@ MADE = Made(version="0.1.0", at=dt.datetime(2026, 12, 1, tzinfo=dt.UTC), warehou
 MOST_BYTES = 3_000_000
 
 
-def gathered_from(root: Path, run_ids: Sequence[str], filters: Filters | None = None, **more: Any) -> Gathered:
+def gathered_from(root: Path, run_ids: Sequence[str], filters: Filters = ALL, **more: Any) -> Gathered:
     with connect(root) as connection:
         return gather(connection, run_ids, filters, **more)
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from fleetbench.report.result import PAGE, narrow, split, titled
 
 GAP = 2
-PLACE = {"engine": "llamacpp", "version": "2026.10.11549", "hardware": "local"}
+PLACE = {"engine": "llamacpp", "engine_version": "2026.10.11549", "hardware": "local"}
 WIDTHS = st.lists(st.integers(1, 120), min_size=1, max_size=40)
 
 
@@ -38,12 +38,18 @@ def test_what_fits_is_neither_cut_nor_split(widths: list[int], keys: int) -> Non
 
 
 def test_the_version_leaves_a_title_that_is_wider_than_a_page() -> None:
-    whole, notes = titled("ITL, ms", "ladder-75m (random weights)", **PLACE)
+    whole, notes = titled("ITL, ms", "ladder-75m (random weights)", row=PLACE)
     assert (whole, notes) == ("ITL, ms: ladder-75m (random weights), llamacpp 2026.10.11549, local", ())
-    title, notes = titled("ITL, ms", "a-model-of-a-longer-name (random weights)", **PLACE)
+    title, notes = titled("ITL, ms", "a-model-of-a-longer-name (random weights)", row=PLACE)
     assert title == "ITL, ms: a-model-of-a-longer-name (random weights), llamacpp, local"
     assert len(title) <= PAGE
     assert notes == ("llamacpp 2026.10.11549.",)
+
+
+def test_a_version_that_nobody_said_is_not_said() -> None:
+    bare = {**PLACE, "engine_version": None}
+    assert titled("Speed", "m", row=bare) == ("Speed: m, llamacpp, local", ())
+    assert titled("Speed", "m" * 80, row=bare) == (f"Speed: {'m' * 80}, llamacpp, local", ())
 
 
 @given(WIDTHS, st.integers(0, 2), st.data())

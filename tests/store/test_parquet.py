@@ -78,7 +78,7 @@ def test_a_file_comes_back_with_types_units_and_meanings(tmp_path: Path, table: 
 def test_numbers_are_packed_and_text_is_by_dictionary(tmp_path: Path) -> None:
     path = tmp_path / "f.parquet"
     row = trial_row()
-    path.write_bytes(encode(conform("requests", keyed(row, [request_row(0, range(500))]))))
+    path.write_bytes(encode(conform("requests", keyed(row, [request_row(n, range(500)) for n in range(2)]))))
     group = pq.read_metadata(path).row_group(0)
     chunks = {group.column(n).path_in_schema: group.column(n) for n in range(group.num_columns)}
     assert "DELTA_BINARY_PACKED" in chunks["gaps_us.list.element"].encodings

@@ -53,7 +53,9 @@ ORDER BY list_position($runs, c.run_id), c.model, c.engine, c.hardware, NOT c.re
 """
 _SKETCHES = """
 WITH mine AS (
-    SELECT run_id, cell_id, {sketch} AS sketch FROM sketches SEMI JOIN chosen USING (run_id, cell_id)
+    SELECT run_id, cell_id, {sketch} AS sketch
+    FROM sketches SEMI JOIN chosen USING (run_id, cell_id)
+    WHERE {sketch} IS NOT NULL
 ),
 
 ranked AS (

@@ -10,7 +10,7 @@ import duckdb
 
 from fleetbench.report.chosen import choose
 from fleetbench.report.drift import drift_panel
-from fleetbench.report.filters import Filters
+from fleetbench.report.filters import ALL, Filters
 from fleetbench.report.page import evidence, quality
 from fleetbench.report.page.cells import MOST_CELLS, speed_cells, thin
 from fleetbench.report.page.labels import Part, recipe_order, with_names, with_panels
@@ -44,7 +44,7 @@ class Gathered:
 def gather(
     connection: duckdb.DuckDBPyConnection,
     run_ids: Sequence[str],
-    filters: Filters | None = None,
+    filters: Filters = ALL,
     *,
     most_cells: int = MOST_CELLS,
 ) -> Gathered:
@@ -53,9 +53,8 @@ def gather(
     Raises:
         InputError: the filters hold for no cell.
     """
-    filters = filters or Filters()
     runs = {"runs": list(run_ids)}
-    choose(connection, runs, filters.condition if filters else None)
+    choose(connection, runs, None, filters)
     every_cell = speed_cells(connection, runs)
     answers, divergence = quality.accuracy(connection, runs), quality.divergence(connection, runs)
     drift = drift_panel(connection, runs)

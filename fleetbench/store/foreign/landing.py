@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from fleetbench import __version__
 from fleetbench.matrix.identity import canonical, digest
+from fleetbench.origin import NO_REFERENCE
 from fleetbench.store.commit import Warehouse
 from fleetbench.store.foreign.figures import beside, recomputed, requests_table
 from fleetbench.store.foreign.names import UNKNOWN, Names
@@ -22,7 +23,6 @@ from fleetbench.store.foreign.record import Axis, ForeignError, Reader, Record, 
 
 AS_SERVED = "as-served"
 """The recipe of a record that names none."""
-NO_REFERENCE = "none"
 """No recipe of a foreign run is one that others are relative to."""
 _ENERGY = ("energy_j", "energy_j_per_tok", "power_mean_w")
 _SUFFIXES = (".gz", ".json", ".jsonl", ".csv", ".yaml", ".yml", ".txt")
