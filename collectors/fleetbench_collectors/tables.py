@@ -78,7 +78,7 @@ ENGINE_METRICS = pa.schema(
         field("at_ns", pa.int64(), "when it was read, monotonic", unit="ns", required=True),
         field("phase", pa.string(), "before or after the trial", required=True),
         field("name", pa.string(), "canonical name, or the engine's own where none is mapped", required=True),
-        field("value", pa.float64(), "as the engine reports it", required=True),
+        field("value", pa.float64(), "as the engine reports it", unit="the engine's", required=True),
     ]
 )
 
@@ -128,8 +128,8 @@ QUALITY_POSITIONS = pa.schema(
         *TRIAL_KEY,
         field("item_id", pa.string(), "the item whose right answer is forced", required=True),
         field("position", pa.int32(), "token of the answer", unit="index", required=True),
-        field("token", pa.int32(), "the right token", required=True),
-        field("ids", pa.list_(pa.int32()), "token ids, ascending", required=True),
+        field("token", pa.int32(), "the right token", unit="id", required=True),
+        field("ids", pa.list_(pa.int32()), "token ids, ascending", unit="id", required=True),
         field("logprobs", pa.list_(pa.float32()), "the engine's log-probability of each id", unit="nat", required=True),
     ]
 )

@@ -39,7 +39,7 @@ COMMANDS = {
     "compare": ("fleetbench.cli.results:compare", "Compare recipes over batch and context."),
     "report": ("fleetbench.cli.report:report", "Write runs as one HTML file, and as pictures."),
     "runs": ("fleetbench.cli.results:runs", "List the runs in the warehouse."),
-    "sql": ("fleetbench.cli.results:sql", "Ask the warehouse."),
+    "sql": ("fleetbench.cli.sql:sql", "Ask the warehouse."),
     "import": ("fleetbench.cli.importing:import_", "Take in what other tools measured."),
     "warehouse": ("fleetbench.cli.warehouse:warehouse", "Compact and verify the warehouse's files."),
     "matrix": ("fleetbench.cli.matrix:matrix", "Check a matrix file; print its JSON Schema."),

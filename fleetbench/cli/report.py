@@ -30,8 +30,9 @@ Examples:
 def report(run: tuple[str, ...], output: Path | None, png: Path | None, filters: Filters, warehouse: Path) -> None:
     """Write runs as one HTML file that needs nothing else.
 
-    RUN is a run's id, the start of one, or its name; without any it is the latest run. The file has words, figures and
-    tables, which can be narrowed in the browser; it fetches nothing, so it can be sent, kept and printed.
+    RUN is a run's id, the start of one, or its name; without any it is the latest run, or with --since or --until every
+    run of that time. The file has words, figures and tables, which can be narrowed in the browser; it fetches nothing,
+    so it can be sent, kept and printed.
     """
     if output is None and png is None:
         raise click.UsageError("Say where to: --output FILE for the page, --png DIR for pictures, or both.")
@@ -50,7 +51,7 @@ def report(run: tuple[str, ...], output: Path | None, png: Path | None, filters:
     if png is not None:
         place.folder(png, "--png")
     with connect(warehouse) as connection:
-        gathered = gather(connection, resolve(connection, run), filters)
+        gathered = gather(connection, resolve(connection, run, filters), filters)
     if output is not None:
         made = Made(version=__version__, at=datetime.now(UTC), warehouse=str(warehouse))
         page = html(gathered, made).encode("utf-8", "replace")

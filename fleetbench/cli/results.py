@@ -1,4 +1,4 @@
-"""`fleetbench runs`, `compare` and `sql`: what the warehouse holds."""
+"""`fleetbench runs` and `compare`: what the warehouse holds."""
 
 from __future__ import annotations
 
@@ -48,24 +48,6 @@ def compare(run: tuple[str, ...], where: str | None, filters: Filters, warehouse
     with connect(warehouse) as connection:
         run_ids = resolve(connection, run, filters)
     show_comparison(warehouse, run_ids, where=where, filters=filters, form=form)
-
-
-@click.command()
-@click.argument("query", type=Sql(), metavar="QUERY")
-@warehouse_option
-@format_option
-def sql(query: str, warehouse: Path, form: str) -> None:
-    """Ask the warehouse: QUERY is SQL over its views.
-
-    The main ones: runs, cells, trials, requests, quality, kl, cmp_recipe, drift, coverage, failures, refusals,
-    launches, power. "SHOW TABLES" lists all, "DESCRIBE cells" a view's columns.
-    """
-    from fleetbench.cli.output import show
-    from fleetbench.report.query import query as ask
-    from fleetbench.store.views import connect
-
-    with connect(warehouse) as connection:
-        show(ask(connection, query), form)
 
 
 def show_comparison(

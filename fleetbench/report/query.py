@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import duckdb
 import pyarrow as pa
 
 from fleetbench.errors import InputError
 from fleetbench.report.result import Result
+
+_LINE = re.compile(r"\bLINE (\d+):")
 
 
 def query(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, object] | None = None) -> Result:
@@ -26,8 +30,55 @@ def query(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[s
         found = _fetched(connection)
     except duckdb.Error as error:
         raise InputError((sentence(error),)) from error
-    values = [column.to_pylist() for column in found.columns]
-    return Result(columns=_unique(tuple(found.column_names)), rows=tuple(zip(*values, strict=True)))
+    return result_of(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A statement of a text; line: how many lines of the text are before it."""
+
+    sql: str
+    line: int
+
+
+def statements(connection: duckdb.DuckDBPyConnection, text: str) -> list[Asked]:
+    """The statements of a text, in their order.
+
+    Raises:
+        InputError: it cannot be parsed, with the line.
+    """
+    try:
+        parsed = connection.extract_statements(text)
+    except duckdb.Error as error:
+        raise InputError((sentence(error),)) from error
+    found: list[Asked] = []
+    at = 0
+    for statement in parsed:
+        bare = statement.query.strip().rstrip(";")
+        at = max(text.find(bare, at), at)
+        found.append(Asked(sql=bare, line=text.count("\n", 0, at)))
+        at += len(bare)
+    return found
+
+
+def fetch(connection: duckdb.DuckDBPyConnection, asked: Asked) -> pa.Table:
+    """The rows of one statement.
+
+    Raises:
+        InputError: DuckDB's sentence with the line of the whole text.
+    """
+    try:
+        connection.execute(asked.sql)  # as text: a statement that was parsed among others points at a wrong place
+        return _fetched(connection)
+    except duckdb.Error as error:
+        said = _LINE.sub(lambda found: f"LINE {int(found[1]) + asked.line}:", sentence(error), count=1)
+        raise InputError((said,)) from error
+
+
+def result_of(rows: pa.Table) -> Result:
+    """Rows as a result; of two columns with one name the later is called `name_1`."""
+    values = [column.to_pylist() for column in rows.columns]
+    return Result(columns=_unique(tuple(rows.column_names)), rows=tuple(zip(*values, strict=True)))
 
 
 def sentence(error: duckdb.Error) -> str:

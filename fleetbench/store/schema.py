@@ -157,7 +157,7 @@ TRIALS = pa.schema(
         field("context_tok", pa.int32(), "prompt length, exact", unit="tok"),
         field("output_tok", pa.int32(), "output length, exact", unit="tok"),
         field("suite", pa.string(), "quality suite and version"),
-        field("seed", pa.int64(), "of prompts and items"),
+        field("seed", pa.int64(), "of prompts and items", unit="id"),
         field("node", pa.string(), "host name"),
         field("started_at", STAMP, "", unit="UTC"),
         field("clock_wall_ns", pa.int64(), "wall clock of the pair that joins processes", unit="ns"),

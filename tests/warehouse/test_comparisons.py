@@ -87,6 +87,8 @@ def test_a_summary_is_the_geometric_mean_with_n_spread_and_what_was_left_out(tmp
         *cell("fp8", 100.0, batch=64),
         *cell("fp8", 100.0, batch=128, kv_k=None),
         *cell("fp8", 100.0, batch=256, outcome="oom", valid=False),
+        *[{**row, "output_tok_s": None} for row in cell("fp8", 1.0, batch=512, ttft_mean_ms=200.0)],
+        *cell("fp8", 1.0, batch=512, ttft_mean_ms=100.0, **other),
         *cell("fp8", 200.0, **other),
         *cell("fp8", 800.0, batch=8, **other),
     ]
@@ -96,10 +98,11 @@ def test_a_summary_is_the_geometric_mean_with_n_spread_and_what_was_left_out(tmp
     assert (row["n"], row["speed_geomean_ratio"]) == (2, pytest.approx(1 / 4))
     assert (row["speed_lowest_ratio"], row["speed_highest_ratio"]) == (100 / 800, 100 / 200)
     assert row["speed_geometric_sd"] == pytest.approx(math.exp(math.sqrt(2) * math.log(2)))
-    assert row["n_left_out"] == 2
-    assert row["left_out"] == "no partner at the same load (2)"
+    assert (row["ttft_n"], row["ttft_geomean_ratio"], row["tpot_n"]) == (3, pytest.approx(2 ** (1 / 3)), 0)
+    assert row["n_left_out"] == 3
+    assert row["left_out"] == "no partner at the same load (2); no rate is stored (1)"
     (row,) = ask("FROM cmp_hardware_summary WHERE hardware = 'h200'")
-    assert (row["n"], row["n_left_out"], row["left_out"]) == (2, 0, None)
+    assert (row["n"], row["n_left_out"], row["left_out"]) == (2, 1, "no rate is stored (1)")
 
 
 @pytest.fixture(scope="module")

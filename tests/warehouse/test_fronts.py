@@ -162,6 +162,14 @@ def scaling(tmp_path_factory: pytest.TempPathFactory) -> Ask:
         *cell("fp8", 1.0, batch=4, engine_version=None),
         *cell("fp8", 777.0, batch=16, seed=9),
         *cell("fp8", 777.0, batch=16, run_id="other"),
+        *cell("fp8", 777.0, batch=32, engine_version="0.21"),
+        *cell("fp8", 777.0, batch=32, engine="sglang"),
+        *cell("fp8", 777.0, batch=32, hardware="h200"),
+        *cell("fp8", 777.0, batch=32, kv_k="fp8", kv_v="fp8", cell_id="kv"),
+        *cell("int4", 777.0, batch=32, weights="int4"),
+        *cell("fp8", 777.0, batch=32, model_digest="e" * 64, cell_id="model"),
+        *cell("fp8", 777.0, batch=32, output_tok=9, cell_id="output"),
+        *cell("fp8", 777.0, batch=32, dp=2, cell_id="dp"),
     ]
     return asking(built(tmp_path_factory.mktemp("scaling"), [run_row(), run_row(run_id="other")], trials))
 

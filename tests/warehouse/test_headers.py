@@ -93,11 +93,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyC
             trials += cell(recipe, 100.0 + batch, 110.0, batch=batch, context_tok=context, tp=tp, gpus=tp, **axes)
         trials += cell(recipe, 1.0, batch=64, outcome="oom", valid=False, **axes)
         if recipe == "bf16":
-            trials += [
-                {**row, "role": "control", "trial_id": row["trial_id"] + "-c"} for row in cell(recipe, 90.0, **axes)
-            ]
-        answered = trial_row(recipe, kind="quality", suite="embedded/1", random_weights=False, **place, batch=None)
-        answered |= {"cell_id": f"q-{hardware}-{engine}-{recipe}", "trial_id": f"q-{hardware}-{engine}-{recipe}"}
+            first = cell(recipe, 90.0, batch=1, context_tok=64, tp=1, gpus=1, **axes)
+            trials += [{**row, "role": "control", "trial_id": f"{row['trial_id']}-c"} for row in first]
+        answered = trial_row(recipe, kind="quality", suite="embedded/1", random_weights=False, batch=None)
+        answered |= {
+            **place,
+            "reference": recipe == "bf16",
+            "cell_id": f"q-{hardware}-{engine}-{recipe}",
+            "trial_id": f"q-{hardware}-{engine}-{recipe}",
+        }
         trials.append(answered)
         items += keyed(answered, [item_row(n, correct=True, category=name) for n, name in enumerate(("facts", "json"))])
         positions += keyed(answered, [position_row(0, [-0.7, -0.7])])
@@ -119,5 +123,5 @@ def test_a_row_of_a_mart_is_found_by_the_key_that_its_header_names(whole: duckdb
     head = (ROOT / "marts" / f"{mart}.sql").read_text(encoding="utf-8").replace("\n-- ", " ")
     said = re.search(r"Key: ([a-z_, ]+)[;.]", head)
     assert said is not None
-    rows, keys = whole.sql(f'SELECT count(*), count(DISTINCT ({said[1]})) FROM "{mart}"').fetchall()[0]
+    rows, keys = whole.sql(f'SELECT count(*), count(DISTINCT ({said[1]})) FROM "{mart}"').fetchall()[0]  # noqa: S608 - ours
     assert rows == keys > 0

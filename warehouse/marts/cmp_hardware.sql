@@ -26,6 +26,8 @@ SELECT
     END AS speed_high_ratio,
     a.ttft_mean_ms, b.ttft_mean_ms AS other_ttft_mean_ms,
     a.ttft_mean_ms / nullif(b.ttft_mean_ms, 0) AS ttft_mean_ratio,
+    a.tpot_mean_ms, b.tpot_mean_ms AS other_tpot_mean_ms,
+    a.tpot_mean_ms / nullif(b.tpot_mean_ms, 0) AS tpot_mean_ratio,
     a.itl_mean_ms, b.itl_mean_ms AS other_itl_mean_ms,
     CASE
         WHEN itl_refusal(a.tokens_from, b.tokens_from, a.tokens_per_arrival, b.tokens_per_arrival) IS NULL

@@ -1,0 +1,71 @@
+"""Rows as a file that is whole or not there."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from fleetbench.errors import InputError
+from fleetbench.report.query import result_of
+from fleetbench.report.result import PAGE
+from fleetbench.report.table import Format, render
+
+Docs = Callable[[str], tuple[str, str]]
+
+
+def export(rows: pa.Table, form: Format | Literal["parquet"], target: Path, docs: Docs) -> None:
+    """Write rows to a file, in place of what was there.
+
+    Args:
+        rows: of a query.
+        form: parquet keeps types, and says unit and meaning of each column in its metadata.
+        target: the file.
+        docs: unit and meaning of a column by its name; empty where nobody says them.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    data = _parquet(rows, docs) if form == "parquet" else _text(rows, form)
+    tmp: str | None = None
+    try:
+        handle, tmp = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(tmp).chmod(0o666 & ~_umask())
+        Path(tmp).replace(target)
+    except OSError as error:
+        if tmp is not None:
+            with suppress(OSError):
+                Path(tmp).unlink(missing_ok=True)
+        raise InputError((f"{target} cannot be written: {error.strerror}",)) from error
+
+
+def _text(rows: pa.Table, form: Format) -> bytes:
+    sink = io.StringIO()
+    render(result_of(rows), form, Console(file=sink, width=PAGE, highlight=False))
+    return sink.getvalue().encode()
+
+
+def _parquet(rows: pa.Table, docs: Docs) -> bytes:
+    fields = []
+    for column in rows.schema:
+        unit, doc = docs(column.name)
+        fields.append(column.with_metadata({"unit": unit, "doc": doc}) if doc else column)
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows.cast(pa.schema(fields)), sink, compression="zstd")
+    return bytes(sink.getvalue())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
