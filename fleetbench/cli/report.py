@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Examples:
   fleetbench report --output report.html
-  fleetbench report RUN OTHER --hardware h100 --output h100.html --png pictures
+  fleetbench report RUN OTHER --hardware h100 --output h100.html --png pics
 """
 
 

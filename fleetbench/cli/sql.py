@@ -26,7 +26,7 @@ EPILOG = """\b
 Examples:
   fleetbench sql "SELECT recipe, output_tok_s FROM cells WHERE batch = 1"
   fleetbench sql --describe cells
-  fleetbench sql --file weekly.sql --format csv --output weekly.csv
+  fleetbench sql --file weekly.sql --format csv --output out.csv
   fleetbench sql "FROM trials" --format parquet --output trials.parquet
   fleetbench sql                       # asks for one question after another
 """
