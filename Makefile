@@ -4,7 +4,7 @@ BIN := .venv/bin
 BENCH_PEERS ?= vllm sglang guidellm aiperf inference-perf
 PIP := PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: quickstart test check pytest test-slow test-fleet test-engines bench-load bench-load-peers bench-plan bench-fleet bench-handover bench-warehouse sim-parity train torture torture-short clean
+.PHONY: quickstart test check pytest test-duckdb test-slow test-fleet test-engines bench-load bench-load-peers bench-plan bench-fleet bench-handover bench-warehouse sim-parity train torture torture-short clean
 
 quickstart: .venv/installed
 	$(BIN)/fleetbench submit matrices/smoke/quickstart.yaml --new
@@ -28,6 +28,12 @@ pytest: .venv/installed-dev
 
 test-slow: .venv/installed-train
 	$(BIN)/python -m pytest -m "slow and not engines"
+
+# The warehouse once more, on the other DuckDB that it is made for: constraints.txt has one, this installs the other beside it.
+DUCKDB := duckdb==1.5.6
+test-duckdb: .venv/installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target build/duckdb "$(DUCKDB)"
+	PYTHONPATH=build/duckdb $(BIN)/python -m pytest --numprocesses 2 tests/warehouse tests/store
 
 # Clusters that grow by demand, launches over several nodes, runs as jobs, runs followed from elsewhere, and the deaths that
 # `make torture-short` has too: some minutes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 from collections import Counter
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 
 from fleetbench import __version__
 from fleetbench.errors import InputError
+from fleetbench.store import layout
 from fleetbench.store.schema import SCHEMAS, VERSION, schema_of
 
 Rows = Sequence[Mapping[str, Any]]
@@ -143,19 +145,21 @@ class Whole:
 
 
 def read_whole(path: Path, table: str) -> Whole:
-    """Every value of a file, held against the checksums of its pages.
+    """Every value of a file, held against the checksums of its pages and the hash in its name.
 
     Raises:
         ValueError: why the file cannot be part of the table.
         NewerSchemaError: it is of a later version.
     """
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        data = path.read_bytes()
+        with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
+            version = _version(path, file.schema_arrow)
+            _check_hash(path, data)
             rows = file.read(use_threads=False)
         rows.validate(full=True)
     except _UNREADABLE as error:
         raise ValueError(_unreadable(error)) from error
-    version = _version(path, rows.schema)
     footer = _compare(rows.schema, table, version)
     if footer.why_not:
         raise ValueError(footer.why_not)
@@ -165,6 +169,12 @@ def read_whole(path: Path, table: str) -> Whole:
     there = set(rows.column_names)
     mine = rows.select([name for name in schema.names if name in there])
     return Whole(rows=_conform(table, mine, schema), version=version, exact=footer.exact)
+
+
+def _check_hash(path: Path, data: bytes) -> None:
+    said, sha256 = layout.hash_of(path), hashlib.sha256(data).hexdigest()
+    if said is not None and not sha256.startswith(said):
+        raise ValueError(f"its content differs from what was written: sha256 {sha256[:12]}, not {said[:12]}")
 
 
 def check(path: Path, table: str) -> None:
