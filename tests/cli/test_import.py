@@ -103,7 +103,7 @@ def test_a_package_of_someone_else_adds_a_format(tmp_path: Path) -> None:
         (("--matrix", "inferencex", "a", "b"), "--matrix takes one FILE"),
         (("--matrix", "vllm", "a"), "vllm has no list of what to measure"),
         (("--matrix", "inferencex", "none.yaml"), "none.yaml: it cannot be read: No such file"),
-        (("vllm", "a", "--given", "hardware"), "'hardware' is not NAME=VALUE with a NAME of hardware, engine,"),
+        (("vllm", "a", "--given", "hardware"), "'hardware' is not NAME=VALUE with a NAME of model, hardware,"),
         (("vllm", "a", "--given", "gpus=many"), "gpus is a whole number, not 'many'"),
         (("vllm", "none.json"), "none.json: it cannot be read: No such file"),
     ],

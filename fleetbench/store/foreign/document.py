@@ -110,13 +110,33 @@ def _no_json(error: json.JSONDecodeError, found: str, where: str) -> ForeignErro
     return ForeignError(where or f"line {error.lineno}", why)
 
 
+class _Plain(yaml.CSafeLoader):
+    """Times stay text, as they are in JSON."""
+
+
+_Plain.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def yaml_file(path: Path) -> Node:
+    found = list(yaml_documents(text(path)))
+    if len(found) != 1:
+        raise ForeignError("", f"it holds {len(found)} documents, where one should be")
+    return found[0]
+
+
+def yaml_documents(found: str) -> Iterator[Node]:
+    """The documents of a text that holds one or several, apart by `---`."""
     try:
-        return Node(value=yaml.load(text(path), Loader=yaml.CSafeLoader), where="")
+        values = list(yaml.load_all(found, Loader=_Plain))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or type(error).__name__
         raise ForeignError(f"line {mark.line + 1}" if mark else "", f"this is no YAML: {problem}") from error
+    for number, value in enumerate(values, start=1):
+        yield Node(value=value, where="" if len(values) == 1 else f"record {number}")
 
 
 def csv_rows(path: Path, columns: tuple[str, ...]) -> Iterator[Node]:
@@ -157,6 +177,13 @@ class Node:
         if not isinstance(self.value, dict):
             raise self.fail(f"this is {_kind(self.value)}, where an object with {key} should be")
         return Node(value=self.value.get(key), where=self._beneath(key), plain=self.plain)
+
+    def within(self, *keys: str) -> Node:
+        """What stands under keys within each other; a Node of None where one of them is not there."""
+        found = self
+        for key in keys:
+            found = Node(value=None, where=found._beneath(key)) if found.value is None else found.get(key)
+        return found
 
     def has(self, *keys: str) -> bool:
         return isinstance(self.value, dict) and all(self.value.get(key) is not None for key in keys)
@@ -220,7 +247,7 @@ class Node:
             raise self.fail(f"{self.value!r} is no whole number")
         if found > most:
             raise self.fail(f"{self.value!r} is more than any count (at most {most})")
-        return int(found)
+        return self.value if isinstance(self.value, int) else int(found)  # a float has no 19 digits, ns since 1970 do
 
     def seconds_ns(self) -> int | None:
         """Seconds as whole nanoseconds."""

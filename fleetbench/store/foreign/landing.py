@@ -116,7 +116,7 @@ class _Harvest:
 
     def _cell_id(self, axes: Row, record: Record) -> str:
         """Files that do not say what they measured may tell of different things, however alike: no cell in common."""
-        unsaid = UNKNOWN in (axes["hardware"], axes["engine"])
+        unsaid = UNKNOWN in (axes["model"], axes["hardware"], axes["engine"])
         identity = {"import": self.origin.form, **axes, "conditions": _texts(record.conditions)}
         return digest({**identity, "file": self.origin.sha256 if unsaid else None})[:16]
 
@@ -195,7 +195,7 @@ def _stem(path: Path) -> str:
 def _filled(record: Record, given: Mapping[str, str | int]) -> Record:
     """With what the user knows of it; a file that says something else is not overruled."""
     for name, value in given.items():
-        if getattr(record, name) not in (None, value):
+        if getattr(record, name) not in (None, UNKNOWN, value):
             why = f"the file says {getattr(record, name)}, which --given {name}={value} cannot change"
             raise ForeignError(f"{record.where}, {name}", why)
     facts: dict[str, Any] = dict(given)

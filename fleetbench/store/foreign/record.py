@@ -21,7 +21,7 @@ AXES: tuple[Axis, ...] = ("model", "hardware", "engine", "weights", "activations
 """What a record names by words, which the catalog may know."""
 
 GIVEN = (
-    *("hardware", "engine", "engine_version", "recipe", "weights", "activations", "kv_k", "kv_v"),
+    *("model", "hardware", "engine", "engine_version", "recipe", "weights", "activations", "kv_k", "kv_v"),
     *("gpus", "tp", "pp", "dp", "node"),
 )
 """What a user may add where a file does not say it."""

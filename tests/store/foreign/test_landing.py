@@ -13,6 +13,7 @@ import pytest
 from fleetbench.store.commit import Warehouse
 from fleetbench.store.compact import compact
 from fleetbench.store.foreign.aiconfigurator import AiConfigurator
+from fleetbench.store.foreign.aiperf import AiPerf
 from fleetbench.store.foreign.inferencex import InferenceX
 from fleetbench.store.foreign.landing import import_file
 from fleetbench.store.foreign.llama_bench import LlamaBench
@@ -163,6 +164,15 @@ def test_what_the_user_knows_fills_what_the_file_does_not_say(tmp_path: Path) ->
     assert landed.not_said == {}
     said = {row["name"]: row["value"] for row in rows(made, "host")}
     assert said["given.hardware"] == "AMD Instinct MI300X"
+
+
+def test_a_file_that_names_no_model_takes_the_user_s(tmp_path: Path) -> None:
+    alone = tmp_path / "export.csv"  # away from its JSON, which names it
+    alone.write_bytes((DATA / "aiperf/profile_export_aiperf.csv").read_bytes())
+    for name, given in (("unsaid", {}), ("said", {"model": "meta-llama/Llama-3.1-8B-Instruct"})):
+        made = warehouse(tmp_path / name)
+        import_file(alone, AiPerf(), made, given=given)
+        assert rows(made, "trials")[0]["model"] == ("llama-3.1-8b" if given else "unknown")
 
 
 def test_what_the_file_says_is_not_overruled(tmp_path: Path) -> None:
