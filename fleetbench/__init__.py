@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,11 +19,14 @@ def open(warehouse: str | os.PathLike[str]) -> duckdb.DuckDBPyConnection:  # noq
         fleetbench.open("fleetbench-data").sql("SELECT * FROM cells").df()
 
     Args:
-        warehouse: the folder of the results.
+        warehouse: the folder of the results, or s3://BUCKET/PREFIX.
 
     Raises:
-        fleetbench.errors.InputError: there is no such folder, or a later fleetbench wrote to it.
+        fleetbench.errors.InputError: there is no such folder or bucket, or a later fleetbench wrote to it.
+        fleetbench.errors.UnusableEnvironmentError: the bucket cannot be read.
     """
-    from fleetbench.store.views import connect  # noqa: PLC0415 - DuckDB is loaded when it is asked for
+    from fleetbench.store.mirror import local  # noqa: PLC0415 - DuckDB and Arrow are loaded when they are asked for
+    from fleetbench.store.url import parsed  # noqa: PLC0415
+    from fleetbench.store.views import connect  # noqa: PLC0415
 
-    return connect(Path(warehouse))
+    return connect(local(parsed(os.fspath(warehouse))))

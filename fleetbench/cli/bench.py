@@ -11,8 +11,9 @@ import click
 from click.core import ParameterSource
 
 from fleetbench.cli.grouped import Grouped, under
-from fleetbench.cli.options import FORMATS, Folder
+from fleetbench.cli.options import FORMATS, Folder, Store
 from fleetbench.cli.values import Parsed, body, burstiness, header, lengths, name, positive, ramp, stages
+from fleetbench.store.url import BucketUrl
 from fleetbench_collectors.load.workload import IN_FLIGHT_MAX
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ Examples:
     metavar="NAME:MS,...",
     help="Count the requests that meet all of ttft, itl (its p99), tpot, e2e.",
 )
-@gives("--warehouse", type=Folder(), metavar="DIR", help="Keep the result there, beside those of runs.")
+@gives("--warehouse", type=Store(), metavar="DIR|s3://...", help="Keep the result there, beside those of runs.")
 @gives(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -149,7 +150,9 @@ Examples:
     metavar="KIND",
     help="table, json, csv or markdown.  [default: table]",
 )
-def bench(url: str, form: str, warehouse: Path | None, out: Path | None, processes: int, **options: Any) -> int:
+def bench(
+    url: str, form: str, warehouse: Path | BucketUrl | None, out: Path | None, processes: int, **options: Any
+) -> int:
     """Measure a server that runs already.
 
     URL is its base, http://HOST:PORT. LEN is a number, a range 64..512, or a distribution: normal:512,64 or

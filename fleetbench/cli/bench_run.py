@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fleetbench.bench.asked import Asked
 from fleetbench.bench.run import Load, View, send
 from fleetbench.errors import InputError, UnusableEnvironmentError
+from fleetbench.store.url import BucketUrl
 from fleetbench_collectors.load.crew import Crew
 
 if TYPE_CHECKING:
@@ -26,10 +27,12 @@ OK, FAILED, INTERRUPTED = 0, 1, 3
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def bench(asked: Asked, *, form: str, warehouse: Path | None, out: Path | None) -> int:
+def bench(asked: Asked, *, form: str, warehouse: Path | BucketUrl | None, out: Path | None) -> int:
     """Sends the load, prints the result, keeps it where it was asked for; the exit code."""
     if out is not None:
         _check_out(out)
+    if isinstance(warehouse, BucketUrl):
+        _check_bucket(warehouse)
     with _stoppable() as stopping:
         with _crew(asked.processes) as crew, _view(asked) as view:
             stopping.attend(crew, view)
@@ -109,7 +112,7 @@ def _view(asked: Asked) -> Iterator[View | None]:
         yield view
 
 
-def _report(load: Load, *, interrupted: bool, form: str, warehouse: Path | None, out: Path | None) -> int:
+def _report(load: Load, *, interrupted: bool, form: str, warehouse: Path | BucketUrl | None, out: Path | None) -> int:
     from fleetbench.bench.verdict import judged
 
     found = judged(load, interrupted=interrupted)
@@ -133,14 +136,16 @@ def _show(row: dict[str, Any], form: str) -> None:
     sys.stdout.flush()
 
 
-def _keep(found: Judged, *, out: Path | None, warehouse: Path | None) -> None:
+def _keep(found: Judged, *, out: Path | None, warehouse: Path | BucketUrl | None) -> None:
     if out is not None:
         _write(out, found.row)
         print(f"written to {out}", file=sys.stderr)
     if warehouse is not None:
         from fleetbench.bench.keep import keep
+        from fleetbench.store.mirror import writing
 
-        run_id = keep(found, warehouse)
+        with writing(warehouse) as folder:
+            run_id = keep(found, folder)
         print(f"kept as run {run_id}: fleetbench compare {run_id} --warehouse {warehouse}", file=sys.stderr)
 
 
@@ -148,6 +153,14 @@ def _check_out(out: Path) -> None:
     """Refuses a file that cannot be, before anything is sent."""
     if not out.parent.is_dir():
         raise InputError((f"{out} cannot be written: there is no folder {out.parent}",))
+
+
+def _check_bucket(warehouse: BucketUrl) -> None:
+    """Refuses one that cannot be reached, likewise."""
+    from fleetbench.store.mirror import writing
+
+    with writing(warehouse):
+        pass
 
 
 def _write(out: Path, row: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fleetbench.cli.options import format_option, warehouse_option
+from fleetbench.cli.options import format_option, store_option
 from fleetbench.cli.values import Parsed
 from fleetbench.errors import FleetbenchError, InputError
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from fleetbench.report.result import Result
     from fleetbench.store.foreign.landing import Landed
+    from fleetbench.store.url import BucketUrl
 
 EPILOG = """\b
 Examples:
@@ -81,7 +82,7 @@ def _fact(text: str) -> tuple[str, str | int]:
     help="What FILE does not say: hardware=mi300x, engine=vllm, gpus=8, ...; may be repeated.",
 )
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="With --matrix: write it there.")
-@warehouse_option
+@store_option
 @format_option
 def import_(
     origin: str | None,
@@ -93,7 +94,7 @@ def import_(
     licence: str | None,
     given: tuple[tuple[str, str | int], ...],
     output: Path | None,
-    warehouse: Path,
+    warehouse: Path | BucketUrl,
     form: str,
 ) -> None:
     """Take in results that other tools measured, beside your own.
@@ -148,7 +149,7 @@ def _list(form: str) -> None:
 def _land(
     origin: str,
     files: tuple[Path, ...],
-    folder: Path,
+    place: Path | BucketUrl,
     *,
     source: str | None,
     licence: str | None,
@@ -159,16 +160,19 @@ def _land(
     from fleetbench.store.foreign.landing import import_file
     from fleetbench.store.foreign.record import ForeignError
     from fleetbench.store.foreign.registry import reader
+    from fleetbench.store.mirror import writing
 
-    found, warehouse = reader(origin), Warehouse(folder)
-    warehouse.create()
+    found = reader(origin)
     outcomes = []
-    for file in files:
-        try:
-            landed = import_file(file, found, warehouse, source=source, licence=licence, given=given)
-            outcomes.append(_Outcome(file=file, landed=landed))
-        except ForeignError as error:
-            outcomes.append(_Outcome(file=file, error=str(error)))
+    with writing(place) as folder:
+        warehouse = Warehouse(folder)
+        warehouse.create()
+        for file in files:
+            try:
+                landed = import_file(file, found, warehouse, source=source, licence=licence, given=given)
+                outcomes.append(_Outcome(file=file, landed=landed))
+            except ForeignError as error:
+                outcomes.append(_Outcome(file=file, error=str(error)))
     return outcomes
 
 

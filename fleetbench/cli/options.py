@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 
 import click
 
+from fleetbench.errors import InputError
 from fleetbench.report.filters import Filters
+from fleetbench.store.url import BucketUrl, is_bucket, parsed
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -82,7 +84,12 @@ class Folder(click.ParamType[Path]):
     name = "folder"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        folder = Path(_given(self, str(value), param, ctx))
+        text = _given(self, str(value), param, ctx)
+        if is_bucket(text):
+            self.fail(
+                "this command works in a folder; bench and import write to s3://, and all that reads does.", param, ctx
+            )
+        folder = Path(text)
         try:
             if folder.is_file():
                 self.fail(f"{str(folder)!r} is a file.", param, ctx)
@@ -92,6 +99,22 @@ class Folder(click.ParamType[Path]):
         if there and not os.access(folder, os.R_OK | os.X_OK):
             self.fail(f"{str(folder)!r} cannot be read: see whose it is.", param, ctx)
         return folder
+
+
+class Store(click.ParamType["Path | BucketUrl"]):
+    """A folder, or s3://BUCKET/PREFIX; nobody is asked yet whether there is such a bucket."""
+
+    name = "store"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | BucketUrl:
+        if isinstance(value, BucketUrl):
+            return value
+        text = _given(self, str(value), param, ctx)
+        try:
+            found = parsed(text)
+        except InputError as error:
+            self.fail(f"{error}.", param, ctx)
+        return Folder().convert(found, param, ctx) if isinstance(found, Path) else found
 
 
 def _given(kind: click.ParamType[Any], text: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
@@ -112,6 +135,18 @@ def warehouse_option(command: Command) -> Command:
         default=Path("fleetbench-data"),
         metavar="DIR",
         help="Folder of the results; or set FLEETBENCH_WAREHOUSE.  [default: ./fleetbench-data]",
+    )(command)
+
+
+def store_option(command: Command) -> Command:
+    """--warehouse of commands for which it may be a bucket too."""
+    return click.option(
+        "--warehouse",
+        type=Store(),
+        envvar="FLEETBENCH_WAREHOUSE",
+        default=Path("fleetbench-data"),
+        metavar="DIR|s3://...",
+        help="Folder or bucket of the results; or set FLEETBENCH_WAREHOUSE.  [default: ./fleetbench-data]",
     )(command)
 
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fleetbench.cli.options import filter_options, warehouse_option
+from fleetbench.cli.options import filter_options, store_option
 
 if TYPE_CHECKING:
     from fleetbench.report.filters import Filters
+    from fleetbench.store.url import BucketUrl
 
 EPILOG = """\b
 Examples:
@@ -26,8 +27,10 @@ Examples:
 )
 @click.option("--png", type=click.Path(path_type=Path), metavar="DIR", help="A folder for each figure as a picture.")
 @filter_options
-@warehouse_option
-def report(run: tuple[str, ...], output: Path | None, png: Path | None, filters: Filters, warehouse: Path) -> None:
+@store_option
+def report(
+    run: tuple[str, ...], output: Path | None, png: Path | None, filters: Filters, warehouse: Path | BucketUrl
+) -> None:
     """Write runs as one HTML file that needs nothing else.
 
     RUN is a run's id, the start of one, or its name; without any it is the latest run, or with --since or --until every
@@ -44,13 +47,14 @@ def report(run: tuple[str, ...], output: Path | None, png: Path | None, filters:
     from fleetbench.report.page.html import Made, html
     from fleetbench.report.page.pictures import pictures
     from fleetbench.report.runs import resolve
+    from fleetbench.store.mirror import local
     from fleetbench.store.views import connect
 
     if output is not None:
         place.check(output, "--output")
     if png is not None:
         place.folder(png, "--png")
-    with connect(warehouse) as connection:
+    with connect(local(warehouse)) as connection:
         gathered = gather(connection, resolve(connection, run, filters), filters)
     if output is not None:
         made = Made(version=__version__, at=datetime.now(UTC), warehouse=str(warehouse))

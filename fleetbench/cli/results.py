@@ -7,20 +7,22 @@ from pathlib import Path
 
 import click
 
-from fleetbench.cli.options import Sql, filter_options, format_option, warehouse_option
+from fleetbench.cli.options import Sql, filter_options, format_option, store_option
 from fleetbench.report.filters import ALL, Filters
+from fleetbench.store.url import BucketUrl
 
 
 @click.command()
-@warehouse_option
+@store_option
 @format_option
-def runs(warehouse: Path, form: str) -> None:
+def runs(warehouse: Path | BucketUrl, form: str) -> None:
     """List the runs in the warehouse, the latest first."""
     from fleetbench.cli.output import show
     from fleetbench.report.runs import brief, list_runs
+    from fleetbench.store.mirror import local
     from fleetbench.store.views import connect
 
-    with connect(warehouse) as connection:
+    with connect(local(warehouse)) as connection:
         found = list_runs(connection)
     show(brief(found) if form == "table" else found, form)
 
@@ -34,20 +36,22 @@ def runs(warehouse: Path, form: str) -> None:
     help="Only cells where EXPR holds, in SQL: \"recipe <> 'q2_k' AND batch = 1\".",
 )
 @filter_options
-@warehouse_option
+@store_option
 @format_option
-def compare(run: tuple[str, ...], where: str | None, filters: Filters, warehouse: Path, form: str) -> None:
+def compare(run: tuple[str, ...], where: str | None, filters: Filters, warehouse: Path | BucketUrl, form: str) -> None:
     """Compare recipes over batch and context.
 
     RUN is a run's id, the start of one, or its name; without any it is the latest run, or with --since or --until every
     run of that time.
     """
     from fleetbench.report.runs import resolve
+    from fleetbench.store.mirror import local
     from fleetbench.store.views import connect
 
-    with connect(warehouse) as connection:
+    folder = local(warehouse)
+    with connect(folder) as connection:
         run_ids = resolve(connection, run, filters)
-    show_comparison(warehouse, run_ids, where=where, filters=filters, form=form)
+    show_comparison(folder, run_ids, where=where, filters=filters, form=form)
 
 
 def show_comparison(

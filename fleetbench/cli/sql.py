@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import click
 
-from fleetbench.cli.options import FORMATS, Sql, warehouse_option
+from fleetbench.cli.options import FORMATS, Sql, store_option
 from fleetbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from fleetbench.report.table import Format
+    from fleetbench.store.url import BucketUrl
 
     Form = Format | Literal["parquet"]
 
@@ -55,9 +56,9 @@ Examples:
     show_default=True,
     help="How rows are written; parquet wants --output.",
 )
-@warehouse_option
+@store_option
 def sql(
-    query: str | None, *, file: Path | None, describe: bool, output: Path | None, form: str, warehouse: Path
+    query: str | None, *, file: Path | None, describe: bool, output: Path | None, form: str, warehouse: Path | BucketUrl
 ) -> int:
     """Ask the warehouse: QUERY is SQL over its views, one statement or several.
 
@@ -66,13 +67,14 @@ def sql(
     creates is gone at the end, and the files of the warehouse are never written.
     """
     from fleetbench.cli.shell import Shell
+    from fleetbench.store.mirror import local
     from fleetbench.store.views import connect
 
     if form == PARQUET and output is None:
         raise click.UsageError("--format parquet wants --output FILE: it is no text.")
     if query is not None and file is not None:
         raise click.UsageError("give QUERY or --file, not both.")
-    with connect(warehouse) as connection:
+    with connect(local(warehouse)) as connection:
         if describe:
             _write(_described(connection, query), form, output, keys=2 if query is None else 3)
             return 0

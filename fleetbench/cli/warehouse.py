@@ -9,8 +9,9 @@ from pathlib import Path
 import click
 
 from fleetbench.cli.grouped import Lazy
-from fleetbench.cli.options import Duration, format_option, warehouse_option
+from fleetbench.cli.options import Duration, format_option, store_option
 from fleetbench.errors import InputError
+from fleetbench.store.url import BucketUrl
 
 FAILED = 1
 DAY_S = 86_400.0
@@ -61,9 +62,9 @@ def warehouse() -> None:
     metavar="DAYS",
     help="Of runs older than that keep trials and tables, and no rows of single requests, readings and metrics.",
 )
-@warehouse_option
+@store_option
 @format_option
-def compact(grace_s: float, drop_days: float | None, warehouse: Path, form: str) -> None:
+def compact(grace_s: float, drop_days: float | None, warehouse: Path | BucketUrl, form: str) -> None:
     """Make few large files of the many that landed.
 
     Safe while others write and read; killed at any moment it leaves everything as it was. A second time there is
@@ -72,9 +73,12 @@ def compact(grace_s: float, drop_days: float | None, warehouse: Path, form: str)
     from fleetbench.cli.output import show
     from fleetbench.report.result import Result
     from fleetbench.store.compact import compact as make
+    from fleetbench.store.mirror import writing
     from fleetbench.store.views import existing
 
-    done = make(existing(warehouse), grace_s=grace_s, drop_raw_after_s=None if drop_days is None else drop_days * DAY_S)
+    drop_raw_after_s = None if drop_days is None else drop_days * DAY_S
+    with writing(warehouse) as folder:
+        done = make(existing(folder), grace_s=grace_s, drop_raw_after_s=drop_raw_after_s)
     if form != "table":
         names = ("manifest", "absorbed", "written", "removed", "left", "dropped")
         row = (done.number, done.absorbed, done.written, done.removed, done.left, list(done.dropped))
@@ -94,9 +98,9 @@ def compact(grace_s: float, drop_days: float | None, warehouse: Path, form: str)
 
 
 @click.command(epilog=VERIFY_EXAMPLES)
-@warehouse_option
+@store_option
 @format_option
-def verify(warehouse: Path, form: str) -> int:
+def verify(warehouse: Path | BucketUrl, form: str) -> int:
     """Read every byte, and say what is not as it was written.
 
     Hashes, footers, types and checksums of every file, rows that belong together, and the checks in SQL. Exit 1 where
@@ -104,9 +108,10 @@ def verify(warehouse: Path, form: str) -> int:
     """
     from fleetbench.cli.output import show
     from fleetbench.report.result import Result
+    from fleetbench.store.mirror import local
     from fleetbench.store.verify import verify as look
 
-    found = look(warehouse)
+    found = look(local(warehouse, anew=True))
     rows = tuple((one.kind, one.where, one.why) for one in found.findings)
     wrong = Result(columns=("kind", "where", "why"), rows=rows)
     if form != "table":
@@ -130,8 +135,8 @@ def verify(warehouse: Path, form: str) -> int:
     metavar="FILE",
     help="Write the script there, and start nothing; `-` is stdout.",
 )
-@warehouse_option
-def open_(output: Path | None, warehouse: Path) -> None:
+@store_option
+def open_(output: Path | None, warehouse: Path | BucketUrl) -> None:
     """Open the warehouse in DuckDB's own command line.
 
     A script of SQL makes the same views there, over the same files as they are now, without Python.
@@ -141,9 +146,10 @@ def open_(output: Path | None, warehouse: Path) -> None:
     import tempfile
 
     from fleetbench.errors import UnusableEnvironmentError
+    from fleetbench.store.mirror import local
     from fleetbench.store.script import script
 
-    text = script(warehouse)
+    text = script(local(warehouse))
     if output is not None:
         _written(output, text)
         return
