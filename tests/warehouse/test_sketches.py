@@ -129,3 +129,9 @@ def test_aggregates_leave_out_what_is_missing(connection: duckdb.DuckDBPyConnect
         "SELECT geomean(x), spread_ratio(x), left_out(why) FROM (SELECT 0.0 AS x, NULL AS why)"
     ).fetchall()
     assert row == (None, None, None)
+
+
+def test_trials_without_a_sketch_are_left_out_and_are_no_error(connection: duckdb.DuckDBPyConnection) -> None:
+    assert merged(connection, "merged_quantiles", [("a", None), ("b", None)]) == []
+    (row,) = merged(connection, "merged_quantiles", [("a", None), ("a", [5.0]), ("b", None)])
+    assert (row["recipe"], row["n"]) == ("a", 1)

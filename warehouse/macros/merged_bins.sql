@@ -13,6 +13,7 @@ WITH sketched AS MATERIALIZED (  -- for a sketch is read from its file whole, wh
         *,
         hash(*COLUMNS(* EXCLUDE (sketch))) AS place
     FROM (SELECT TRUE AS whole, * FROM query_table(t))
+    WHERE sketch IS NOT NULL
 ),
 
 bins AS (

@@ -142,7 +142,9 @@ def _first(rows: Sequence[Row], name: str) -> tuple[Sequence[Row], list[str]]:
     most = evidence.MOST_GROUPS
     if len(rows) <= most:
         return rows, []
-    return rows[:most], [f"Of {len(rows):,} rows of {name} the first {most} are here: `fleetbench sql` has them all."]
+    return rows[:most], [
+        f"Of {len(rows):,} rows of {name.replace('_', ' ')} the first {most} are here: `fleetbench sql` has them all."
+    ]
 
 
 def _number(value: object) -> int:

@@ -34,6 +34,8 @@ _SPEED: tuple[Tip, ...] = (
     ("ratio", "times the reference", ".3~r"),
 )
 _HEAT_PANELS = 6
+_MOST_LABELS = 24
+"""Points on the fronts of a panel, above which their labels would cover each other."""
 _NAME = 18
 """Characters of a recipe's name that a heat table has room for."""
 _DARK_FROM = 0.55
@@ -56,7 +58,12 @@ def pareto(scales: Scales) -> Figure:
             "frame": [None, 0],
         },
         {"calculate": "datum.per_gpu >= datum.best ? datum.per_gpu : null", "as": "front"},
-        {"calculate": "isValid(datum.front) && isValid(datum.batch) ? format(datum.batch, ',') : ''", "as": "label"},
+        {"joinaggregate": [{"op": "valid", "field": "front", "as": "on_front"}], "groupby": ["subject"]},
+        {
+            "calculate": f"isValid(datum.front) && isValid(datum.batch) && datum.on_front <= {_MOST_LABELS}"
+            " ? format(datum.batch, ',') : ''",
+            "as": "label",
+        },
     ]
     detail = {"field": "hardware", "type": "nominal"}
     shape = {

@@ -11,7 +11,7 @@ from fleetbench.report.page.gather import Gathered
 from fleetbench.report.page.quality import ALL, geometric
 from fleetbench.report.result import Row
 
-MOST_NAMED, MOST_PLACES, MOST_LOADS = 8, 8, 6
+MOST_NAMED, MOST_PLACES, MOST_LOADS, MOST_REASONS = 8, 8, 6, 4
 _WRONG = ("failed", "invalid", "refused", "cancelled", "lost", "missing")
 
 
@@ -82,6 +82,7 @@ def _found(gathered: Gathered) -> Iterator[str]:
         yield (
             f"{f'{run}, ' * several}{hardware}: {recipe} is the fastest, with {shown(geometric(ratios))} times the "
             f"tok/s of {references[run]} (geometric mean of {len(ratios)} cells{spread}; {model}, {engine})."
+            f"{' At some loads it is not faster.' * (min(ratios) <= 1)}"
             f"{_its_quality(gathered, run, engine, recipe)}"
         )
     if (more := len(places) - MOST_PLACES) > 0:
@@ -176,7 +177,9 @@ def _unpowered(cells: Sequence[Row]) -> Iterator[str]:
 
 
 def _named(rows: Sequence[Mapping[str, object]], name: str) -> str:
-    return ", ".join(sorted({str(row[name] or "unknown").replace("_", " ") for row in rows}))
+    words = sorted({str(row[name] or "unknown").replace("_", " ") for row in rows})
+    more = f" and {len(words) - MOST_REASONS} more" if len(words) > MOST_REASONS else ""
+    return ", ".join(words[:MOST_REASONS]) + more
 
 
 def _thousands(value: object) -> str:
