@@ -42,7 +42,7 @@ def report(
     from datetime import UTC, datetime
 
     from fleetbench import __version__
-    from fleetbench.report.page import place
+    from fleetbench.report import place
     from fleetbench.report.page.gather import gather
     from fleetbench.report.page.html import Made, html
     from fleetbench.report.page.pictures import pictures

@@ -11,8 +11,20 @@ from fleetbench.cli.options import Sql, filter_options, format_option, store_opt
 from fleetbench.report.filters import ALL, Filters
 from fleetbench.store.url import BucketUrl
 
+RUNS_EXAMPLES = """\b
+Examples:
+  fleetbench runs
+  fleetbench runs --format csv --warehouse /srv/results
+"""
+COMPARE_EXAMPLES = """\b
+Examples:
+  fleetbench compare
+  fleetbench compare nightly --where "recipe <> 'q2_k' AND batch = 1"
+  fleetbench compare --hardware h100 --since 2026-11-01
+"""
 
-@click.command()
+
+@click.command(epilog=RUNS_EXAMPLES)
 @store_option
 @format_option
 def runs(warehouse: Path | BucketUrl, form: str) -> None:
@@ -27,7 +39,7 @@ def runs(warehouse: Path | BucketUrl, form: str) -> None:
     show(brief(found) if form == "table" else found, form)
 
 
-@click.command()
+@click.command(epilog=COMPARE_EXAMPLES)
 @click.argument("run", nargs=-1, metavar="[RUN]...")
 @click.option(
     "--where",

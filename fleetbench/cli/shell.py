@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import readline
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -27,6 +30,7 @@ PROMPT, MORE = "fleetbench> ", "        ... "
 ROWS_SHOWN = 100
 HISTORY_LINES = 2000
 _LOOK_S = 0.1
+_ENDED = re.compile(r";\s*(--[^\n]*)?$")
 HELP = """\
 SQL ends with a semicolon; it may take several lines.
   .tables            list the views, with what a row of each is
@@ -53,11 +57,22 @@ class Shell:
         self._prepare()
         click.echo("SQL over the warehouse; .help says more.")
         try:
-            while (text := self._read()) is not None:
-                self._answer(text)
+            while self._goes_on():
+                pass
         finally:
             _keep_history()
         return 0
+
+    def _goes_on(self) -> bool:
+        """One question and its answer; False where it is left."""
+        try:
+            text = self._read()
+            if text is not None:
+                self._answer(text)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            return True
+        return text is not None
 
     def _read(self) -> str | None:
         """Lines up to one that ends a statement, or a command; None at the end of the input."""
@@ -66,14 +81,14 @@ class Shell:
             try:
                 lines.append(input(MORE if lines else PROMPT))
             except EOFError:
-                click.echo()
+                click.echo("\nnot asked: it had no semicolon" if lines else "")
                 return None
             except KeyboardInterrupt:
                 click.echo()
                 lines.clear()
                 continue
             text = "\n".join(lines)
-            if text.lstrip().startswith(".") or text.rstrip().endswith(";"):
+            if text.lstrip().startswith(".") or _ENDED.search(text):
                 return None if text.strip() in (".quit", ".exit") else text
             if not text.strip():
                 lines.clear()
@@ -87,21 +102,26 @@ class Shell:
                 self._show(result_of(self._fetched(asked)))
         except InputError as error:
             say_error(str(error))
-        except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
 
     def _fetched(self, asked: Asked) -> pa.Table:
-        """In a thread: DuckDB does not look at signals while it works, and so hears of Ctrl-C at once."""
-        with ThreadPoolExecutor(1) as pool:
-            rows = pool.submit(fetch, self.connection, asked)
-            try:
+        """In a thread: DuckDB does not look at signals while it works, and so hears of Ctrl-C at once.
+
+        An interruption before it has begun goes unheard, so it is told until it ends.
+        """
+        given_up = threading.Event()
+        before = signal.signal(signal.SIGINT, lambda *_: given_up.set())
+        try:
+            with ThreadPoolExecutor(1) as pool:
+                rows = pool.submit(fetch, self.connection, asked)
                 while not rows.done():
                     wait([rows], timeout=_LOOK_S)
-            except KeyboardInterrupt:
-                self.connection.interrupt()
-                wait([rows])
-                raise
-            return rows.result()
+                    if given_up.is_set():
+                        self.connection.interrupt()
+        finally:
+            signal.signal(signal.SIGINT, before)
+        if given_up.is_set():
+            raise KeyboardInterrupt
+        return rows.result()
 
     def _show(self, result: Result) -> None:
         """Of a table the first rows; who wants all takes another form, or a file."""

@@ -44,7 +44,7 @@ Examples:
 @click.option("--describe", is_flag=True, help="Say what the views are; of a view that is named, its columns.")
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
     metavar="FILE",
     help="Write the rows there, of several statements those of the last.",
 )
@@ -70,8 +70,11 @@ def sql(
     from fleetbench.store.mirror import local
     from fleetbench.store.views import connect
 
+    output = None if output == Path(STDIN) else output
     if form == PARQUET and output is None:
         raise click.UsageError("--format parquet wants --output FILE: it is no text.")
+    if describe and file is not None:
+        raise click.UsageError("--describe takes the name of a view, and no --file.")
     if query is not None and file is not None:
         raise click.UsageError("give QUERY or --file, not both.")
     with connect(local(warehouse)) as connection:

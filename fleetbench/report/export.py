@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -15,10 +12,12 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from fleetbench.errors import InputError
+from fleetbench.report import place
 from fleetbench.report.query import result_of
 from fleetbench.report.result import PAGE
 from fleetbench.report.table import Format, render
 
+OPTION = "--output"
 Docs = Callable[[str], tuple[str, str]]
 
 
@@ -32,21 +31,10 @@ def export(rows: pa.Table, form: Format | Literal["parquet"], target: Path, docs
         docs: unit and meaning of a column by its name; empty where nobody says them.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: it cannot be written, or is no file; or Parquet has no such type.
     """
-    data = _parquet(rows, docs) if form == "parquet" else _text(rows, form)
-    tmp: str | None = None
-    try:
-        handle, tmp = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(tmp).chmod(0o666 & ~_umask())
-        Path(tmp).replace(target)
-    except OSError as error:
-        if tmp is not None:
-            with suppress(OSError):
-                Path(tmp).unlink(missing_ok=True)
-        raise InputError((f"{target} cannot be written: {error.strerror}",)) from error
+    place.check(target, OPTION)
+    place.replace(target, _parquet(rows, docs) if form == "parquet" else _text(rows, form), OPTION)
 
 
 def _text(rows: pa.Table, form: Format) -> bytes:
@@ -61,11 +49,8 @@ def _parquet(rows: pa.Table, docs: Docs) -> bytes:
         unit, doc = docs(column.name)
         fields.append(column.with_metadata({"unit": unit, "doc": doc}) if doc else column)
     sink = pa.BufferOutputStream()
-    pq.write_table(rows.cast(pa.schema(fields)), sink, compression="zstd")
+    try:
+        pq.write_table(rows.cast(pa.schema(fields)), sink, compression="zstd")
+    except pa.ArrowException as error:
+        raise InputError((f"Parquet cannot hold it ({error}): cast the column to text or a number",)) from error
     return bytes(sink.getvalue())
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -71,7 +72,11 @@ def test_a_mistake_in_a_file_names_the_file_and_its_own_line(folder: Path, text:
         (["--file", "empty.sql"], "empty.sql: there is no SQL statement in it"),
         (["SELECT 1", "--file", "empty.sql"], "give QUERY or --file, not both"),
         (["SELECT 1", "--format", "parquet"], "--format parquet wants --output FILE"),
-        (["SELECT 1", "--output", "no/where.csv"], "no/where.csv cannot be written: No such file"),
+        (["SELECT 1", "--output", "no/where.csv"], "--output no/where.csv: there is no folder no"),
+        (["SELECT INTERVAL 1 MONTH AS i", "--format", "parquet", "--output", "i.parquet"], "Parquet cannot hold it"),
+        (["SELECT 1", "--output", "/dev/null"], "--output /dev/null: is no file"),
+        (["SELECT 1", "--format", "parquet", "--output", "-"], "--format parquet wants --output FILE"),
+        (["--describe", "--file", "empty.sql"], "--describe takes the name of a view, and no --file"),
         (["--describe", "cellls"], "there is no view 'cellls', did you mean cells"),
     ],
 )
@@ -92,6 +97,15 @@ def test_rows_go_into_a_file(folder: Path, form: str, start: str) -> None:
     assert written.startswith(start)
     assert written == inside("sql", query, "--format", form, folder=folder).out
     assert [path.name for path in folder.glob(".out*")] == []
+
+
+def test_a_link_is_followed_and_a_dash_is_the_standard_output(folder: Path) -> None:
+    (folder / "link").symlink_to("behind")
+    assert inside("sql", "SELECT 1 AS a", "--format", "csv", "--output", "link", folder=folder).code == 0
+    assert (folder / "link").is_symlink()
+    assert (folder / "behind").read_text() == "a\n1\n"
+    assert inside("sql", "SELECT 1 AS a", "--format", "csv", "--output", "-", folder=folder).out == "a\n1\n"
+    assert not (folder / "-").exists()
 
 
 def test_parquet_keeps_types_and_says_units(folder: Path) -> None:
@@ -123,6 +137,9 @@ def test_nothing_that_is_asked_changes_the_warehouse(folder: Path) -> None:
     assert inside("sql", "SELECT count(*) AS n FROM trials", "--format", "csv", folder=folder).out == "n\n2\n"
 
 
+PATIENCE_S = 60
+
+
 class Talk:
     """The command at a terminal."""
 
@@ -137,6 +154,8 @@ class Talk:
     def until(self, wanted: str) -> str:
         """What is said up to some words."""
         while wanted not in self.seen:
+            ready, _, _ = select.select([self.handle], [], [], PATIENCE_S)
+            assert ready, f"{wanted!r} does not come after {self.seen[-500:]!r}"
             self.seen += os.read(self.handle, 4096).decode()
         said, _, self.seen = self.seen.partition(wanted)
         return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said)
@@ -175,7 +194,7 @@ def test_a_conversation_goes_on_after_mistakes_and_interruptions(talk: Talk, fol
     assert "there is no command .nothing" in talk.until("fleetbench> ")
     talk.say(".format csv\n")
     talk.until("fleetbench> ")
-    talk.say("SELECT 1 + 1 AS two;\n")
+    talk.say("SELECT 1 + 1 AS two; -- a remark\n")
     assert "two\r\n2" in talk.until("fleetbench> ")
     talk.say("\x04")
     _, status = os.waitpid(talk.pid, 0)

@@ -1,4 +1,4 @@
-"""Files that a report is written to: whole, or as they were."""
+"""Files that rows and reports are written to: whole, or as they were."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ def check(path: Path, option: str) -> None:
     """Refuse a file that cannot be, before any work is done for it.
 
     Raises:
-        InputError: it is a folder, or its folder is not there or not writable.
+        InputError: it is a folder or a device, or its folder is not there or not writable.
     """
     if path.is_dir():
         raise InputError((f"{option} {path}: is a folder: name a file in it",))
+    if path.exists() and not path.is_file():
+        raise InputError((f"{option} {path}: is no file that could be replaced: name another",))
     if not path.parent.is_dir():
         raise InputError((f"{option} {path}: there is no folder {path.parent}: make it first",))
     if not os.access(path.parent, os.W_OK | os.X_OK):
@@ -38,14 +40,17 @@ def folder(path: Path, option: str) -> None:
 def replace(path: Path, content: bytes, option: str) -> None:
     """Write a file in the place of one that may be there: who reads it has the old one or the new one.
 
+    Of a link it is what the link leads to.
+
     Raises:
         InputError: no room, no rights; what was there is as it was.
     """
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    target = path.resolve()
+    beside = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
         try:
             beside.write_bytes(content)
-            beside.replace(path)
+            beside.replace(target)
         finally:
             with contextlib.suppress(OSError):
                 beside.unlink(missing_ok=True)
