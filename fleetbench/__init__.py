@@ -25,8 +25,8 @@ def open(warehouse: str | os.PathLike[str]) -> duckdb.DuckDBPyConnection:  # noq
         fleetbench.errors.InputError: there is no such folder or bucket, or a later fleetbench wrote to it.
         fleetbench.errors.UnusableEnvironmentError: the bucket cannot be read.
     """
+    from fleetbench.store.connection import connect  # noqa: PLC0415
     from fleetbench.store.mirror import local  # noqa: PLC0415 - DuckDB and Arrow are loaded when they are asked for
     from fleetbench.store.url import parsed  # noqa: PLC0415
-    from fleetbench.store.views import connect  # noqa: PLC0415
 
     return connect(local(parsed(os.fspath(warehouse))))

@@ -13,7 +13,7 @@ from fleetbench.cli.main import cli
 from fleetbench.fleet.planning import plan_file
 from fleetbench.report.query import query
 from fleetbench.store.commit import Warehouse
-from fleetbench.store.views import connect
+from fleetbench.store.connection import connect
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -83,7 +83,7 @@ def _print(place: Place, seen: Sighting, *, follow: bool) -> int:
 
 def _engine(place: Place, seen: Sighting, launch: str) -> int:
     from fleetbench.report.query import query
-    from fleetbench.store.views import connect
+    from fleetbench.store.connection import connect
 
     if place.warehouse is None:
         raise click.UsageError("engines' lines are in the warehouse: name it by --warehouse DIR")

@@ -110,7 +110,7 @@ class Place:
         """A run that is only in the warehouse's tables: nobody drives it, and it left no status."""
         from fleetbench.fleet.control.sighting import InWarehouse
         from fleetbench.report.runs import resolve
-        from fleetbench.store.views import connect
+        from fleetbench.store.connection import connect
 
         if self.warehouse is None:
             why = (

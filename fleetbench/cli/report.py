@@ -47,8 +47,8 @@ def report(
     from fleetbench.report.page.html import Made, html
     from fleetbench.report.page.pictures import pictures
     from fleetbench.report.runs import resolve
+    from fleetbench.store.connection import connect
     from fleetbench.store.mirror import local
-    from fleetbench.store.views import connect
 
     if output is not None:
         place.check(output, "--output")

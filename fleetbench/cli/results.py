@@ -31,8 +31,8 @@ def runs(warehouse: Path | BucketUrl, form: str) -> None:
     """List the runs in the warehouse, the latest first."""
     from fleetbench.cli.output import show
     from fleetbench.report.runs import brief, list_runs
+    from fleetbench.store.connection import connect
     from fleetbench.store.mirror import local
-    from fleetbench.store.views import connect
 
     with connect(local(warehouse)) as connection:
         found = list_runs(connection)
@@ -57,8 +57,8 @@ def compare(run: tuple[str, ...], where: str | None, filters: Filters, warehouse
     run of that time.
     """
     from fleetbench.report.runs import resolve
+    from fleetbench.store.connection import connect
     from fleetbench.store.mirror import local
-    from fleetbench.store.views import connect
 
     folder = local(warehouse)
     with connect(folder) as connection:
@@ -73,7 +73,7 @@ def show_comparison(
     from fleetbench.cli.output import show, show_panels
     from fleetbench.report.chosen import compared_cells
     from fleetbench.report.compare import compare as compare_runs
-    from fleetbench.store.views import connect
+    from fleetbench.store.connection import connect
 
     with connect(warehouse) as connection:
         if form == "csv":

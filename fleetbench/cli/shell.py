@@ -160,13 +160,10 @@ class Shell:
         self.form = form
 
     def _prepare(self) -> None:
-        names = [view.name for view in views()]
-        own = self.connection.execute(
-            "SELECT DISTINCT column_name FROM duckdb_columns() WHERE schema_name = 'main' AND NOT internal"
-        ).fetchall()
-        words = sorted({*names, *(name for (name,) in own), *_WORDS, *(f".{word}" for word in _DOTTED)})
+        words: list[str] = []
 
         def complete(text: str, state: int) -> str | None:
+            words[:] = words or self._words()
             found = [word for word in words if word.lower().startswith(text.lower())]
             return found[state] if state < len(found) else None
 
@@ -175,6 +172,14 @@ class Shell:
         readline.parse_and_bind("tab: complete")
         with suppress(OSError):
             readline.read_history_file(_history())
+
+    def _words(self) -> list[str]:
+        """What Tab completes; it takes every view to be made, so it waits for the first Tab."""
+        own = self.connection.execute(
+            "SELECT DISTINCT column_name FROM duckdb_columns() WHERE schema_name = 'main' AND NOT internal"
+        ).fetchall()
+        names = [view.name for view in views()]
+        return sorted({*names, *(name for (name,) in own), *_WORDS, *(f".{word}" for word in _DOTTED)})
 
 
 _DOTTED = ("help", "tables", "describe", "format", "quit")

@@ -67,8 +67,8 @@ def sql(
     creates is gone at the end, and the files of the warehouse are never written.
     """
     from fleetbench.cli.shell import Shell
+    from fleetbench.store.connection import connect
     from fleetbench.store.mirror import local
-    from fleetbench.store.views import connect
 
     output = None if output == Path(STDIN) else output
     if form == PARQUET and output is None:

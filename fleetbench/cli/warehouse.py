@@ -73,8 +73,8 @@ def compact(grace_s: float, drop_days: float | None, warehouse: Path | BucketUrl
     from fleetbench.cli.output import show
     from fleetbench.report.result import Result
     from fleetbench.store.compact import compact as make
+    from fleetbench.store.connection import existing
     from fleetbench.store.mirror import writing
-    from fleetbench.store.views import existing
 
     drop_raw_after_s = None if drop_days is None else drop_days * DAY_S
     with writing(warehouse) as folder:

@@ -19,10 +19,10 @@ import pyarrow.parquet as pq
 
 from fleetbench.errors import UnusableEnvironmentError
 from fleetbench.store import layout, parquet, versions
+from fleetbench.store.connection import existing
 from fleetbench.store.manifest import Compacted, LeftOut, Manifest, latest
 from fleetbench.store.manifest import publish as publish_manifest
 from fleetbench.store.schema import SCHEMAS
-from fleetbench.store.views import existing
 from fleetbench.store.write import discard, locked, publish, sync, tmp_path
 
 GRACE_S = 3600.0

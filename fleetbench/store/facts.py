@@ -8,6 +8,7 @@ import duckdb
 
 from fleetbench.catalog.lookup import aliases, gpu_info
 
+PRICES = "prices"
 Price = tuple[str, float | None, str | None, str | None]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fleetbench.store.views import connect
+from fleetbench.store.connection import connect
 
 
 def cell_seconds(root: Path) -> dict[str, float]:

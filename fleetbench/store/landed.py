@@ -88,7 +88,7 @@ class _Shelf:
 
     def read(self, table: str, paths: Sequence[Path]) -> None:
         """Every value of these files, in today's columns."""
-        parts: dict[int, list[pa.Table]] = {VERSION: [SCHEMAS[table].empty_table()]}
+        parts: dict[int, list[pa.Table]] = {VERSION: [pa.Table.from_batches([], SCHEMAS[table])]}
         for path, whole in read_all(paths, table):
             if isinstance(whole, ValueError):
                 self.quarantined.append((table, path, str(whole)))
@@ -114,21 +114,25 @@ def _look(root: Path, file: Compacted) -> Footer:
 
 
 def land(connection: duckdb.DuckDBPyConnection, found: Survey) -> None:
-    """landed.<table> for every table, under the types of its schema, also where there is no file; and `quarantined`."""
+    """Note which files count, and which are left out: the table `quarantined`."""
     connection.execute("CREATE SCHEMA landed")
     connection.execute("CREATE TABLE landed.files (table_name VARCHAR, path VARCHAR, exact BOOLEAN)")
     connection.execute("CREATE TABLE quarantined (table_name VARCHAR, path VARCHAR, reason VARCHAR)")
     _insert(connection, "landed.files", [(file.table, str(file.path), file.exact) for file in found.files])
     _insert(connection, "quarantined", [(table, str(path), why) for table, path, why in found.quarantined])
-    for table, schema in SCHEMAS.items():
-        connection.register("arrow_rows", found.rows.get(table, schema.empty_table()))
-        connection.execute(f"CREATE TABLE landed.{table}_rows AS SELECT * FROM arrow_rows")  # noqa: S608 - our own names
-        connection.unregister("arrow_rows")
-        try:
-            _show(connection, table)
-        except duckdb.Error as error:
-            if not mend(connection, error):
-                raise
+
+
+def lay(connection: duckdb.DuckDBPyConnection, found: Survey, table: str) -> None:
+    """Make landed.<table> over the files of one table, under the types of its schema, also where there is no file."""
+    rows = found.rows.get(table)
+    connection.register("arrow_rows", pa.Table.from_batches([], SCHEMAS[table]) if rows is None else rows)
+    connection.execute(f"CREATE TABLE landed.{table}_rows AS SELECT * FROM arrow_rows")  # noqa: S608 - our own names
+    connection.unregister("arrow_rows")
+    try:
+        _show(connection, table)
+    except duckdb.Error as error:
+        if not mend(connection, error):
+            raise
 
 
 def mend(connection: duckdb.DuckDBPyConnection, error: duckdb.Error) -> bool:
@@ -144,7 +148,8 @@ def mend(connection: duckdb.DuckDBPyConnection, error: duckdb.Error) -> bool:
     for table, path, _ in damaged:
         connection.execute("DELETE FROM landed.files WHERE table_name = ? AND path = ?", [table, path])
     _insert(connection, "quarantined", damaged)
-    for table in {table for table, _, _ in damaged}:
+    laid = connection.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'landed'").fetchall()
+    for table in {table for table, _, _ in damaged if (f"{table}_rows",) in laid}:
         _show(connection, table)
     return bool(damaged)
 

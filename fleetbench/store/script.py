@@ -8,9 +8,10 @@ from pathlib import Path
 import duckdb
 
 from fleetbench import resources
+from fleetbench.store.connection import SETTINGS, connect
 from fleetbench.store.landed import File, columns, scans, survey
 from fleetbench.store.schema import SCHEMAS, VERSION
-from fleetbench.store.views import SETTINGS, connect, create, definitions, macros, ordered
+from fleetbench.store.views import create, definitions, macros, ordered
 
 _PYTHON = "python_"
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import duckdb
 
 from fleetbench.store import layout, parquet
+from fleetbench.store.connection import connect, failed_checks
 from fleetbench.store.manifest import Compacted, Manifest, latest, read
 from fleetbench.store.parquet import Whole
 from fleetbench.store.schema import SCHEMAS
-from fleetbench.store.views import connect, failed_checks
 
 _OURS = {"landing": len(("landing", "table", "run", "file")), "compacted": 3, "manifest": 2}
 _BESIDE = ("locks", "control")

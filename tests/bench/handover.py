@@ -27,7 +27,7 @@ from typing import Any
 
 import duckdb
 
-from fleetbench.store.views import connect
+from fleetbench.store.connection import connect
 from tests.fleet.cluster import FakeFleet, fleet
 
 KINDS = ("sim-h100", "sim-a100-80g", "sim-b200", "sim-mi300x", "sim-h200")

@@ -29,8 +29,8 @@ import pyarrow.parquet as pq
 from fleetbench import resources
 from fleetbench.store.commit import Warehouse
 from fleetbench.store.compact import compact
+from fleetbench.store.connection import connect
 from fleetbench.store.manifest import latest
-from fleetbench.store.views import connect
 from tests.bench import nightly
 
 NIGHTS = 20

@@ -10,7 +10,7 @@ from fleetbench.bench.keep import keep
 from fleetbench.bench.verdict import Judged, judged
 from fleetbench.errors import FleetbenchError
 from fleetbench.report.speed import model_name
-from fleetbench.store.views import connect, failed_checks
+from fleetbench.store.connection import connect, failed_checks
 from fleetbench_collectors.load.arrivals import ramp
 from fleetbench_collectors.load.workload import File, OpenLoop, Replay
 from tests.benching.ask import asked, loaded, row, sent

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fleetbench.store.views import connect
+from fleetbench.store.connection import connect
 from tests.artifact.folders import COMMIT, QWEN, write
 from tests.artifact.hub_server import GATED, serving
 from tests.cli.inside import inside

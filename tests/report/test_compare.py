@@ -21,7 +21,7 @@ from fleetbench.report.result import Panel, Result
 from fleetbench.report.runs import brief, list_runs, resolve
 from fleetbench.report.table import render, render_panels
 from fleetbench.store.commit import Warehouse
-from fleetbench.store.views import connect
+from fleetbench.store.connection import connect
 from tests.samples import START, Lab, item_row, position_row, trial_row
 
 RECIPES = ("f16", "q8_0", "q2_k")

@@ -9,7 +9,7 @@ import pytest
 from fleetbench.report.compare import compare
 from fleetbench.report.result import Panel
 from fleetbench.store.commit import Warehouse
-from fleetbench.store.views import connect
+from fleetbench.store.connection import connect
 from tests.samples import Lab
 
 

@@ -16,7 +16,7 @@ from fleetbench.report.compare import compare
 from fleetbench.report.filters import Filters
 from fleetbench.report.runs import resolve
 from fleetbench.store.commit import Warehouse
-from fleetbench.store.views import connect
+from fleetbench.store.connection import connect
 from tests.samples import START, Lab, run_row, trial_row
 
 NASTY = "q4' OR '1'='1"

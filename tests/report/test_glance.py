@@ -12,7 +12,7 @@ from fleetbench.report.compare import compare
 from fleetbench.report.result import Panel
 from fleetbench.report.table import render_panels
 from fleetbench.store.commit import Warehouse
-from fleetbench.store.views import connect
+from fleetbench.store.connection import connect
 from tests.samples import START, Lab, Row, item_row, position_row, recipe_axes, trial_row
 
 NO_LOAD: Row = dict.fromkeys(("batch", "context_tok", "output_tok"))

@@ -32,7 +32,7 @@ from fleetbench.report.page.spec import LAYOUT, VEGA_LITE, Figure, Spec, laid_ou
 from fleetbench.report.page.words import words
 from fleetbench.report.result import Row
 from fleetbench.store.commit import Warehouse
-from fleetbench.store.views import connect
+from fleetbench.store.connection import connect
 from fleetbench_collectors import sketch
 from tests.report import fleet
 from tests.samples import Lab, item_row, trial_row

@@ -16,7 +16,7 @@ import pytest
 from fleetbench.report.page.gather import gather
 from fleetbench.report.page.html import Made, html
 from fleetbench.store.commit import Warehouse
-from fleetbench.store.views import connect
+from fleetbench.store.connection import connect
 from tests.report import fleet
 from tests.report.test_page import Elements
 from tests.samples import Lab, trial_row

@@ -8,7 +8,7 @@ import pytest
 
 from fleetbench.errors import InputError
 from fleetbench.report.query import query
-from fleetbench.store.views import connect
+from fleetbench.store.connection import connect
 
 
 @pytest.fixture

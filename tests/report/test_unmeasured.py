@@ -13,7 +13,7 @@ from fleetbench.report.compare import compare
 from fleetbench.report.result import Panel
 from fleetbench.report.table import Format, render_panels
 from fleetbench.store.commit import Warehouse
-from fleetbench.store.views import connect
+from fleetbench.store.connection import connect
 from tests.samples import Lab, recipe_axes, trial_row
 
 NO_NODE = "no node of kind h100 may be measured on: liar is mismatched (it has no GPU), see `fleetbench nodes`"

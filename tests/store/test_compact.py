@@ -16,10 +16,10 @@ from fleetbench.errors import InputError, UnusableEnvironmentError
 from fleetbench.store import compact as module
 from fleetbench.store.commit import Warehouse
 from fleetbench.store.compact import MOST_FILES, RAW, Compaction, compact
+from fleetbench.store.connection import connect, failed_checks
 from fleetbench.store.manifest import latest, publish
 from fleetbench.store.schema import SCHEMAS
 from fleetbench.store.verify import verify
-from fleetbench.store.views import connect, failed_checks
 from fleetbench.store.write import locked
 from tests.samples import Lab, keyed, request_row, run_row, trial_row
 

@@ -14,9 +14,10 @@ import pytest
 
 from fleetbench.report.query import query
 from fleetbench.store.commit import Warehouse
+from fleetbench.store.connection import connect
 from fleetbench.store.landed import SMALL, survey
 from fleetbench.store.schema import SCHEMAS
-from fleetbench.store.views import connect, definitions
+from fleetbench.store.views import definitions
 from tests.samples import START, Lab, request_row, trial_row
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from fleetbench.errors import InputError
 from fleetbench.store import describe
-from fleetbench.store.views import CHECK, connect, definitions
+from fleetbench.store.connection import connect
+from fleetbench.store.views import CHECK, definitions
 
 NUMBERS = ("DOUBLE", "FLOAT", "INTEGER", "BIGINT", "SMALLINT", "HUGEINT", "UINTEGER")
 

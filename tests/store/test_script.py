@@ -8,8 +8,9 @@ import pytest
 from fleetbench.errors import InputError
 from fleetbench.store.commit import Warehouse
 from fleetbench.store.compact import compact
+from fleetbench.store.connection import connect
 from fleetbench.store.script import script
-from fleetbench.store.views import connect, definitions
+from fleetbench.store.views import definitions
 from tests.samples import Lab
 from tests.store.test_versions import write_v1
 

@@ -14,9 +14,9 @@ from fleetbench.errors import InputError
 from fleetbench.store import parquet
 from fleetbench.store.commit import Warehouse
 from fleetbench.store.compact import compact
+from fleetbench.store.connection import connect
 from fleetbench.store.schema import FORMER, SCHEMAS, VERSION, schema_of
 from fleetbench.store.verify import verify
-from fleetbench.store.views import connect
 from tests.samples import Lab, run_row
 
 NEW = {"origin", "source", "source_sha256", "licence", "unmapped"}

@@ -11,10 +11,11 @@ import pytest
 
 from fleetbench.errors import InputError
 from fleetbench.store.commit import Warehouse
+from fleetbench.store.connection import connect, failed_checks
 from fleetbench.store.landed import SMALL
 from fleetbench.store.parquet import conform
 from fleetbench.store.schema import SCHEMAS
-from fleetbench.store.views import ONCE, connect, definitions, failed_checks, ordered
+from fleetbench.store.views import ONCE, definitions, ordered
 from tests.samples import Lab, keyed, request_row, trial_row
 
 
@@ -132,3 +133,30 @@ def test_views_come_after_what_they_read() -> None:
     assert [name for name, _ in ordered(views)] == ["c", "b", "a"]
     with pytest.raises(CycleError):
         list(ordered({"a": "FROM b", "b": "FROM a"}))
+
+
+def test_a_view_is_there_however_it_is_asked_for(lab: Lab) -> None:
+    lab.run()
+    lab.speed("f16", 100.0)
+    root = lab.warehouse.root
+    assert len(connect(root).execute('SELECT * FROM "Cells" AS c').fetchall()) == 1
+    assert len(connect(root).table("cells").fetchall()) == 1
+    assert len(connect(root).cursor().execute("FROM cells").fetchall()) == 1
+    assert len(connect(root).query("FROM main.cells").fetchall()) == 1
+    listed = {name for (name,) in connect(root).execute("SHOW TABLES").fetchall()}
+    assert set(definitions()) | {"prices", "quarantined"} == listed
+
+
+def test_a_misspelt_view_is_told_from_all_that_there_are(lab: Lab) -> None:
+    with pytest.raises(duckdb.CatalogException, match=r"cells_x.*\n.*Did you mean \"cells"):
+        connect(lab.warehouse.root).execute("FROM cells_x")
+
+
+def test_a_view_that_was_rolled_back_or_dropped_is_made_again(lab: Lab) -> None:
+    connection = connect(lab.warehouse.root)
+    connection.execute("BEGIN")
+    connection.execute("FROM cells")
+    connection.execute("ROLLBACK")
+    assert connection.execute("FROM cells").fetchall() == []
+    connection.execute("DROP VIEW kl")
+    assert connection.execute("FROM kl").fetchall() == []

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleetbench.fleet.progress import UNSETTLED
-from fleetbench.store.views import connect
+from fleetbench.store.connection import connect
 from tests.torture.aiming import wait_for
 from tests.torture.blows import Blows
 from tests.torture.checks import breaches

@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from fleetbench.store.connection import connect, failed_checks
 from fleetbench.store.parquet import read_whole
-from fleetbench.store.views import connect, failed_checks
 from tests.torture.ledger import Ledger
 from tests.torture.processes import Process, look
 from tests.torture.scene import Scene

@@ -8,7 +8,8 @@ import duckdb
 import pytest
 
 from fleetbench.store.commit import Warehouse
-from fleetbench.store.views import connect, definitions, failed_checks
+from fleetbench.store.connection import connect, failed_checks
+from fleetbench.store.views import definitions
 from tests.samples import Lab, Row, figures, item_row, keyed, refusal_row, request_row, run_row, trial_row
 
 LOAD = [request_row(n, [1000, 2000, 3000]) for n in range(2)]

@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from fleetbench import resources
-from fleetbench.store.views import connect
+from fleetbench.store.connection import connect
 from tests.samples import Row, artifact_row, item_row, keyed, launch_row, position_row, refusal_row, run_row, trial_row
 from tests.warehouse.work import built, cell
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fleetbench.store.commit import Warehouse
-from fleetbench.store.views import connect
+from fleetbench.store.connection import connect
 from tests.samples import Lab, Row, trial_row
 
 Ask = Callable[[str], list[Row]]

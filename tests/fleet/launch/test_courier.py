@@ -12,7 +12,7 @@ from fleetbench.fleet.launch.work import run_launch
 from fleetbench.matrix.types import Outcome
 from fleetbench.plan.events import TrialEnded
 from fleetbench.store.commit import Warehouse
-from fleetbench.store.views import connect
+from fleetbench.store.connection import connect
 from tests.samples import trial_row
 from tests.small import job_of, planned
 

@@ -23,7 +23,7 @@ from fleetbench.fleet.launch.work import run_launch
 from fleetbench.matrix.types import Calibration, Draft, ModelSpec, Outcome, Recipe
 from fleetbench.plan.events import LaunchEnded
 from fleetbench.store.commit import Warehouse
-from fleetbench.store.views import connect
+from fleetbench.store.connection import connect
 from tests.artifact import hub_server
 from tests.artifact.folders import COMMIT, QWEN, WEIGHTS, cached, safetensors, write
 from tests.artifact.hub_server import BROKEN, GATED, MISSING, serving

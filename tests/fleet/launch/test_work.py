@@ -22,7 +22,7 @@ from fleetbench.fleet.submission import record_plan
 from fleetbench.matrix.types import Effort, Limits, Outcome, Warmup
 from fleetbench.plan.events import LaunchEnded, LaunchEvent, SessionUp, TrialEnded, TrialStarted
 from fleetbench.store.commit import Warehouse
-from fleetbench.store.views import connect
+from fleetbench.store.connection import connect
 from tests.small import job_of, planned, write_matrix
 
 pytestmark = pytest.mark.engine

@@ -12,6 +12,7 @@ import pytest
 
 from fleetbench.store.commit import Warehouse
 from fleetbench.store.compact import compact
+from fleetbench.store.connection import connect
 from fleetbench.store.foreign.aiconfigurator import AiConfigurator
 from fleetbench.store.foreign.aiperf import AiPerf
 from fleetbench.store.foreign.inferencex import InferenceX
@@ -19,7 +20,6 @@ from fleetbench.store.foreign.landing import import_file
 from fleetbench.store.foreign.llama_bench import LlamaBench
 from fleetbench.store.foreign.record import ForeignError, Record, Words
 from fleetbench.store.foreign.vllm import Vllm
-from fleetbench.store.views import connect
 from tests.store.foreign.files import DATA, changed, document, rows, warehouse, written
 
 SILICON = DATA / "aiconfigurator/silicon.csv"
