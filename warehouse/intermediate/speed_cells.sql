@@ -41,7 +41,7 @@ judged AS (
 )
 
 SELECT
-    row_number() OVER () AS place,
+    row_number() OVER (ORDER BY c.run_id, c.cell_id) AS place,
     c.* EXCLUDE (whole),
     c.trials > 0 AND row_number() OVER (
         PARTITION BY c.cell_id, c.trials > 0
