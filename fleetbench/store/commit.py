@@ -15,6 +15,7 @@ from fleetbench.errors import UnusableEnvironmentError
 from fleetbench.matrix.types import Outcome
 from fleetbench.store import layout, parquet
 from fleetbench.store.manifest import Manifest, latest, trials_of
+from fleetbench.store.rows import Rows, conform
 from fleetbench.store.schema import SCHEMAS
 from fleetbench.store.write import StoreError, discard, locked, publish, sentence, staged, tmp_path, write
 
@@ -65,21 +66,21 @@ class Warehouse:
             raise UnusableEnvironmentError(f"the warehouse {self.root} cannot be used: {sentence(error)}") from error
         self.sweep_tmp()
 
-    def commit(self, table: str, rows: pa.Table | parquet.Rows, *, run_id: str, name: str) -> Path:
+    def commit(self, table: str, rows: pa.Table | Rows, *, run_id: str, name: str) -> Path:
         """Write one file of `table`; beside others of that name where its content differs, nothing where it does not.
 
         Raises:
             ValueError: the rows do not fit the table's schema.
             StoreError: no room, no rights; nothing of it is visible.
         """
-        data = parquet.encode(parquet.conform(table, rows))
+        data = parquet.encode(table, conform(table, rows))
         target = _target(layout.landing(self.root, table, run_id), name, data)
         if not target.exists():
             with staged(target.parent, name, data) as tmp, locked(self.root, run_id):
                 publish(tmp, target)
         return target
 
-    def commit_trial(self, trial_row: Mapping[str, Any], measured: Mapping[str, pa.Table | parquet.Rows]) -> bool:
+    def commit_trial(self, trial_row: Mapping[str, Any], measured: Mapping[str, pa.Table | Rows]) -> bool:
         """Write all that a trial measured, then its own row, which is the commit point.
 
         What an attempt left that died before its commit point is replaced.
@@ -94,9 +95,7 @@ class Warehouse:
         name = layout.trial_name(trial_row["trial_id"], trial_row["attempt"])
         return self._commit_trials([trial_row], measured, name)
 
-    def commit_trials(
-        self, trial_rows: Sequence[Mapping[str, Any]], measured: Mapping[str, pa.Table | parquet.Rows]
-    ) -> bool:
+    def commit_trials(self, trial_rows: Sequence[Mapping[str, Any]], measured: Mapping[str, pa.Table | Rows]) -> bool:
         """The same of many trials of one run at once: a file a table, their own rows last.
 
         Returns:
@@ -113,17 +112,17 @@ class Warehouse:
         return self._commit_trials(trial_rows, measured, name)
 
     def _commit_trials(
-        self, trial_rows: Sequence[Mapping[str, Any]], measured: Mapping[str, pa.Table | parquet.Rows], name: str
+        self, trial_rows: Sequence[Mapping[str, Any]], measured: Mapping[str, pa.Table | Rows], name: str
     ) -> bool:
         run_id = trial_rows[0]["run_id"]
-        tables = {table: parquet.conform(table, rows) for table, rows in measured.items()}
+        tables = {table: conform(table, rows) for table, rows in measured.items()}
         for table, rows in tables.items():
             _check_key(table, rows, trial_rows)
-        tables["trials"] = parquet.conform("trials", trial_rows)
+        tables["trials"] = conform("trials", trial_rows)
         with ExitStack() as stack:
             moves = []
             for table, rows in tables.items():
-                data = parquet.encode(rows)
+                data = parquet.encode(table, rows)
                 target = _target(layout.landing(self.root, table, run_id), name, data)
                 moves.append((stack.enter_context(staged(target.parent, name, data)), target))
             stack.enter_context(locked(self.root, run_id))

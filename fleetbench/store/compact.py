@@ -22,6 +22,7 @@ from fleetbench.store import layout, parquet, versions
 from fleetbench.store.connection import existing
 from fleetbench.store.manifest import Compacted, LeftOut, Manifest, latest
 from fleetbench.store.manifest import publish as publish_manifest
+from fleetbench.store.rows import conform
 from fleetbench.store.schema import SCHEMAS
 from fleetbench.store.write import discard, locked, publish, sync, tmp_path
 
@@ -33,7 +34,7 @@ RAW = ("requests", "engine_metrics", "power", "quality_positions")
 """What a trial's own row was computed from: the most bytes, and the first to be given up."""
 HELD_BYTES = 256 * 2**20
 """Rows that are sorted at once, so that those of a trial lie together and DuckDB finds them by statistics."""
-_ORDER = ("run_id", "trial_id", "attempt", "request", "launch_id", "name")
+_ORDER = ("run_id", "trial_id", "attempt", "request", "item_id", "position", "launch_id", "name", "at_ns")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +167,7 @@ def _parts(
     for file in sorted(merged, key=lambda file: file.path):
         with pq.ParquetFile(work.root / file.path, page_checksum_verification=True) as source:
             for group in range(source.num_row_groups):
-                yield parquet.conform(table, source.read_row_group(group))
+                yield conform(table, source.read_row_group(group))
     for path, whole in parquet.read_all(paths, table):
         if isinstance(whole, parquet.Whole):
             taken.append(path)
@@ -189,7 +190,7 @@ def _write(root: Path, table: str, parts: Iterator[pa.Table]) -> Compacted | Non
     order = [(name, "ascending") for name in _ORDER if name in SCHEMAS[table].names]
     rows = 0
     try:
-        with parquet.writer(tmp, SCHEMAS[table]) as sink:
+        with parquet.writer(tmp, table) as sink:
             for held in _held(parts):
                 sink.write_table(held.sort_by(order), row_group_size=parquet.ROWS_A_GROUP)
                 rows += held.num_rows
@@ -210,7 +211,7 @@ def _held(parts: Iterator[pa.Table]) -> Iterator[pa.Table]:
     size = 0
     for part in parts:
         held.append(part)
-        size += part.nbytes
+        size += part.get_total_buffer_size()  # nbytes looks at every column anew: 30 times as long for a row
         if size >= HELD_BYTES:
             yield pa.concat_tables(held)
             held, size = [], 0

@@ -1,15 +1,13 @@
-"""Rows to Parquet bytes, strictly by schema, and files back to their schema."""
+"""Rows to Parquet bytes, and files back to rows of their schema."""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
-import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from numbers import Integral
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,63 +17,46 @@ import pyarrow.parquet as pq
 from fleetbench import __version__
 from fleetbench.errors import InputError
 from fleetbench.store import layout
+from fleetbench.store.rows import conform_to, is_list, same
 from fleetbench.store.schema import SCHEMAS, VERSION, schema_of
 
-Rows = Sequence[Mapping[str, Any]]
 ROWS_A_GROUP = 50_000
 _SCHEMA, _WRITER = b"fleetbench.schema", b"fleetbench.version"
-_AT_ONCE = 64
+_AHEAD, _AT_ONCE = 4, 64
 _UNREADABLE = (pa.ArrowException, OSError, ValueError, MemoryError)
 
 
-def conform(table: str, rows: pa.Table | Rows) -> pa.Table:
-    """`rows` as the schema of `table` says; columns that may be NULL can be left out.
-
-    Raises:
-        ValueError: unknown table or column, a required value missing, or a value of another type.
-    """
-    if table not in SCHEMAS:
-        raise ValueError(f"{table} is no table of the warehouse: {', '.join(sorted(SCHEMAS))}")
-    return _conform(table, rows, SCHEMAS[table])
-
-
-def _conform(table: str, rows: pa.Table | Rows, schema: pa.Schema) -> pa.Table:
-    given = rows.schema.names if isinstance(rows, pa.Table) else {name for row in rows for name in row}
-    unknown = sorted(set(given) - set(schema.names))
-    if unknown:
-        raise ValueError(f"{table} has no column {', '.join(unknown)}")
-    try:
-        made = _cast(rows, schema) if isinstance(rows, pa.Table) else _build(rows, schema)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
-        raise ValueError(f"{table}: {error}") from error
-    lacking = [field.name for field in schema if not field.nullable and made[field.name].null_count]
-    if lacking:
-        raise ValueError(f"{table} needs a value in {', '.join(lacking)}")
-    return made
-
-
-def encode(table: pa.Table) -> pa.Buffer:
+def encode(table: str, rows: pa.Table) -> pa.Buffer:
     """One Parquet file: zstd 3, integers as deltas, floats split by byte, text by dictionary; a single row plainly.
 
-    Of one row the columns cost and not the bytes: a trial's own is written and read in two thirds of the time.
+    Of one row the columns cost and not the bytes: a trial's own is written and read in half the time without
+    compression, dictionaries, statistics, and the columns' units and meanings, which are in files of several rows.
     Gaps take 1.75 B each when they are split by byte too, but DuckDB 1.5 reads that for floats only. The footer says
     which version of the schema it is, and who wrote it.
     """
     sink = pa.BufferOutputStream()
-    with writer(sink, table.schema, plain=table.num_rows == 1) as file:
-        file.write_table(table, row_group_size=ROWS_A_GROUP)
+    with writer(sink, table, plain=rows.num_rows == 1) as file:
+        file.write_table(rows, row_group_size=ROWS_A_GROUP)
     return sink.getvalue()
 
 
-def writer(sink: Any, schema: pa.Schema, *, plain: bool = False) -> pq.ParquetWriter:
+def writer(sink: Any, table: str, *, plain: bool = False) -> pq.ParquetWriter:
     """Of a file in our encodings, for whoever writes it group by group."""
-    if plain:
-        return pq.ParquetWriter(
-            sink, _signed(schema), compression="none", use_dictionary=False, write_page_checksum=True
-        )
+    how = _plainly(table) if plain else _packed(table)
+    return pq.ParquetWriter(sink, write_page_checksum=True, **how)
+
+
+@cache
+def _plainly(table: str) -> dict[str, Any]:
+    bare = pa.schema([field.remove_metadata() for field in SCHEMAS[table]])
+    return {"schema": _signed(bare), "compression": "none", "use_dictionary": False, "write_statistics": False}
+
+
+@cache
+def _packed(table: str) -> dict[str, Any]:
     encodings: dict[str, str] = {}
     texts: list[str] = []
-    for field in schema:
+    for field in SCHEMAS[table]:
         for path, kind in _leaves(field.name, field.type):
             if pa.types.is_floating(kind):
                 encodings[path] = "BYTE_STREAM_SPLIT"
@@ -83,15 +64,13 @@ def writer(sink: Any, schema: pa.Schema, *, plain: bool = False) -> pq.ParquetWr
                 encodings[path] = "DELTA_BINARY_PACKED"
             elif pa.types.is_string(kind):
                 texts.append(path)
-    return pq.ParquetWriter(
-        sink,
-        _signed(schema),
-        compression="zstd",
-        compression_level=3,
-        use_dictionary=texts,
-        column_encoding=encodings,
-        write_page_checksum=True,
-    )
+    return {
+        "schema": _signed(SCHEMAS[table]),
+        "compression": "zstd",
+        "compression_level": 3,
+        "use_dictionary": texts,
+        "column_encoding": encodings,
+    }
 
 
 def _signed(schema: pa.Schema) -> pa.Schema:
@@ -145,36 +124,50 @@ class Whole:
 
 
 def read_whole(path: Path, table: str) -> Whole:
-    """Every value of a file, held against the checksums of its pages and the hash in its name.
+    """Every value of a file, held against the hash in its name, or else against the checksums of its pages.
 
     Raises:
         ValueError: why the file cannot be part of the table.
         NewerSchemaError: it is of a later version.
     """
     try:
-        data = path.read_bytes()
+        return _whole(path, table, path.read_bytes())
+    except OSError as error:
+        raise ValueError(_unreadable(error)) from error
+
+
+def _whole(path: Path, table: str, data: bytes) -> Whole:
+    try:
         with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
-            version = _version(path, file.schema_arrow)
-            _check_hash(path, data)
+            found = file.schema_arrow
+            version = _version(path, found)
+            named = _check_hash(path, data)
             rows = file.read(use_threads=False)
-        rows.validate(full=True)
+        if not named:  # else it is what was written, and that was whole
+            rows.validate(full=True)
     except _UNREADABLE as error:
         raise ValueError(_unreadable(error)) from error
-    footer = _compare(rows.schema, table, version)
+    footer = _compare(found, table, version)
     if footer.why_not:
         raise ValueError(footer.why_not)
     schema = schema_of(table, version)
-    if rows.schema.equals(schema):  # casting column by column costs as much as reading
+    if found.equals(schema):  # casting column by column costs as much as reading
         return Whole(rows=rows, version=version, exact=True)
     there = set(rows.column_names)
     mine = rows.select([name for name in schema.names if name in there])
-    return Whole(rows=_conform(table, mine, schema), version=version, exact=footer.exact)
+    return Whole(rows=conform_to(schema, table, mine), version=version, exact=footer.exact)
 
 
-def _check_hash(path: Path, data: bytes) -> None:
+def _check_hash(path: Path, data: bytes) -> bool:
+    """Whether there is one in the name.
+
+    Raises:
+        ValueError: it is another one.
+    """
     said, sha256 = layout.hash_of(path), hashlib.sha256(data).hexdigest()
     if said is not None and not sha256.startswith(said):
         raise ValueError(f"its content differs from what was written: sha256 {sha256[:12]}, not {said[:12]}")
+    return said is not None
 
 
 def check(path: Path, table: str) -> None:
@@ -195,22 +188,28 @@ def check(path: Path, table: str) -> None:
 
 
 def read_all(paths: Sequence[Path], table: str) -> Iterator[tuple[Path, Whole | ValueError]]:
-    """`read_whole` of many files, in their order, on all cores; what cannot be read is the error.
+    """`read_whole` of many files, in their order; what cannot be read is the error.
+
+    Bytes are fetched ahead, for a folder may be far away; to decode in threads takes twice as long as in one.
 
     Raises:
         NewerSchemaError: one is of a later version.
     """
-
-    def read(path: Path) -> Whole | ValueError:
-        try:
-            return read_whole(path, table)
-        except ValueError as error:
-            return error
-
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(_AHEAD) as pool:
         for start in range(0, len(paths), _AT_ONCE):
             some = paths[start : start + _AT_ONCE]
-            yield from zip(some, pool.map(read, some), strict=True)
+            for path, data in zip(some, pool.map(_bytes, some), strict=True):
+                try:
+                    yield path, _whole(path, table, data) if isinstance(data, bytes) else data
+                except ValueError as error:
+                    yield path, error
+
+
+def _bytes(path: Path) -> bytes | ValueError:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        return ValueError(_unreadable(error))
 
 
 def _version(path: Path, found: pa.Schema) -> int:
@@ -236,7 +235,7 @@ def _compare(found: pa.Schema, table: str, version: int) -> Footer:
         if index < 0:
             if not field.nullable:
                 return Footer(why_not=f"column {field.name} is missing")
-        elif not _same(found.field(index).type, field.type):
+        elif not same(found.field(index).type, field.type):
             return Footer(why_not=f"column {field.name} is {found.field(index).type}, not {field.type}")
     return Footer(exact=found.names == schema.names, version=version)
 
@@ -245,69 +244,8 @@ def _unreadable(error: Exception) -> str:
     return f"not a readable Parquet file: {(str(error) or type(error).__name__).splitlines()[0]}"
 
 
-def _build(rows: Rows, schema: pa.Schema) -> pa.Table:
-    return pa.Table.from_arrays(
-        [_column([row.get(field.name) for row in rows], field) for field in schema], schema=schema
-    )
-
-
-def _column(values: list[Any], field: pa.Field) -> pa.Array:
-    """A column by its type alone; not-a-number is a missing number."""
-    inner = field.type.value_type if _is_list(field.type) else field.type
-    if pa.types.is_integer(inner):
-        parts = itertools.chain.from_iterable(v for v in values if v is not None) if _is_list(field.type) else values
-        if any(isinstance(part, bool) or not isinstance(part, Integral | None) for part in parts):
-            raise pa.ArrowTypeError(f"column {field.name} takes whole numbers")  # Arrow would cut 1.5 to 1
-    return pa.array(values, type=field.type, from_pandas=pa.types.is_floating(field.type))
-
-
-def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    if table.schema.equals(schema):
-        return pa.Table.from_arrays(table.columns, schema=schema)
-    columns = []
-    for field in schema:
-        if table.schema.get_field_index(field.name) < 0:
-            columns.append(pa.nulls(table.num_rows, field.type))
-            continue
-        column = table[field.name]
-        if not _widens(column.type, field.type):
-            raise pa.ArrowTypeError(f"column {field.name} is {column.type}, not {field.type}")
-        columns.append(column if column.type == field.type else column.cast(field.type))
-    return pa.Table.from_arrays(columns, schema=schema)
-
-
-def _widens(given: pa.DataType, wanted: pa.DataType) -> bool:
-    """Same meaning, perhaps another width: text never becomes a number, nor a number text."""
-    families = (pa.types.is_integer, pa.types.is_floating, pa.types.is_timestamp, _is_text)
-    return (
-        pa.types.is_null(given)
-        or _same(given, wanted)
-        or any(family(given) and family(wanted) for family in families)
-        or (_is_list(given) and _is_list(wanted) and _widens(given.value_type, wanted.value_type))
-    )
-
-
-def _same(found: pa.DataType, wanted: pa.DataType) -> bool:
-    """Equal but for the names that Parquet gives to list elements, and what may be NULL inside."""
-    if _is_list(found) and _is_list(wanted):
-        return _same(found.value_type, wanted.value_type)
-    if pa.types.is_struct(found) and pa.types.is_struct(wanted):
-        return [part.name for part in found] == [part.name for part in wanted] and all(
-            _same(left.type, right.type) for left, right in zip(found, wanted, strict=True)
-        )
-    return bool(found == wanted)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
-
-
 def _leaves(path: str, kind: pa.DataType) -> list[tuple[str, pa.DataType]]:
-    if _is_list(kind):
+    if is_list(kind):
         return _leaves(f"{path}.list.element", kind.value_type)
     if pa.types.is_struct(kind):
         return [leaf for part in kind for leaf in _leaves(f"{path}.{part.name}", part.type)]

@@ -6,7 +6,7 @@ import duckdb
 import pyarrow as pa
 
 from fleetbench import resources
-from fleetbench.store import parquet
+from fleetbench.store.rows import conform
 from fleetbench.store.schema import FORMER, SCHEMAS, VERSION
 
 
@@ -26,7 +26,7 @@ def today(table: str, rows: pa.Table, version: int) -> pa.Table:
     for former in older(table):
         if former >= version:
             rows = _next(table, former, rows)
-    return rows if rows.schema.equals(SCHEMAS[table]) else parquet.conform(table, rows)
+    return rows if rows.schema.equals(SCHEMAS[table]) else conform(table, rows)
 
 
 def _next(table: str, version: int, rows: pa.Table) -> pa.Table:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetbench.store.parquet import Footer, conform, encode, inspect
+from fleetbench.store.parquet import Footer, encode, inspect
+from fleetbench.store.rows import conform
 from fleetbench.store.schema import SCHEMAS
 from tests.samples import keyed, position_row, request_row, run_row, trial_row
 
@@ -66,7 +67,7 @@ def test_a_broken_gap_is_refused() -> None:
 @pytest.mark.parametrize("table", sorted(SCHEMAS))
 def test_a_file_comes_back_with_types_units_and_meanings(tmp_path: Path, table: str) -> None:
     path = tmp_path / "f.parquet"
-    path.write_bytes(encode(conform(table, [])))
+    path.write_bytes(encode(table, conform(table, [])))
     assert inspect(path, table) == Footer(exact=True)
     back = pq.read_schema(path)
     for wanted in SCHEMAS[table]:
@@ -78,7 +79,9 @@ def test_a_file_comes_back_with_types_units_and_meanings(tmp_path: Path, table: 
 def test_numbers_are_packed_and_text_is_by_dictionary(tmp_path: Path) -> None:
     path = tmp_path / "f.parquet"
     row = trial_row()
-    path.write_bytes(encode(conform("requests", keyed(row, [request_row(n, range(500)) for n in range(2)]))))
+    path.write_bytes(
+        encode("requests", conform("requests", keyed(row, [request_row(n, range(500)) for n in range(2)])))
+    )
     group = pq.read_metadata(path).row_group(0)
     chunks = {group.column(n).path_in_schema: group.column(n) for n in range(group.num_columns)}
     assert "DELTA_BINARY_PACKED" in chunks["gaps_us.list.element"].encodings
@@ -94,9 +97,9 @@ def test_numbers_are_packed_and_text_is_by_dictionary(tmp_path: Path) -> None:
 def test_what_is_written_is_what_is_read(gaps: list[list[int]], logprobs: list[float]) -> None:
     row = trial_row()
     requests = conform("requests", keyed(row, [request_row(n, each) for n, each in enumerate(gaps)]))
-    assert pq.read_table(pa.BufferReader(encode(requests))).to_pylist() == requests.to_pylist()
+    assert pq.read_table(pa.BufferReader(encode("requests", requests))).to_pylist() == requests.to_pylist()
     positions = conform("quality_positions", keyed(row, [position_row(0, logprobs)]))
-    assert pq.read_table(pa.BufferReader(encode(positions))).to_pylist() == positions.to_pylist()
+    assert pq.read_table(pa.BufferReader(encode("quality_positions", positions))).to_pylist() == positions.to_pylist()
 
 
 def test_a_foreign_file_says_what_is_wrong_with_it(tmp_path: Path) -> None:

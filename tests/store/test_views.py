@@ -13,7 +13,7 @@ from fleetbench.errors import InputError
 from fleetbench.store.commit import Warehouse
 from fleetbench.store.connection import connect, failed_checks
 from fleetbench.store.landed import SMALL
-from fleetbench.store.parquet import conform
+from fleetbench.store.rows import conform
 from fleetbench.store.schema import SCHEMAS
 from fleetbench.store.views import ONCE, definitions, ordered
 from tests.samples import Lab, keyed, request_row, trial_row

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fleetbench.store.commit import Warehouse, best
 from fleetbench.store.connection import connect
-from fleetbench.store.parquet import conform
+from fleetbench.store.rows import conform
 from fleetbench.store.views import definitions
 from fleetbench_collectors.load import latency
 from tests.samples import (

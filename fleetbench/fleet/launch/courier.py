@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from fleetbench.store.commit import Warehouse
-from fleetbench.store.parquet import Rows
+from fleetbench.store.rows import Rows
 from fleetbench.store.write import StoreError
 
 Tables = Mapping[str, pa.Table | Rows]
