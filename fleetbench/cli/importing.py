@@ -260,9 +260,12 @@ def _remarks(landed: list[Landed]) -> list[Text]:
 def _convert(origin: str, file: Path, output: Path | None) -> None:
     """The matrix on stdout, what it leaves out in its head; or in a file, and that on stdout."""
     from fleetbench.matrix.document import printable
+    from fleetbench.report import place
     from fleetbench.store.foreign.record import ForeignError, Lists
     from fleetbench.store.foreign.registry import reader
 
+    if output is not None and str(output) != "-":
+        place.check(output, "--output")
     found = reader(origin)
     if not isinstance(found, Lists):
         raise InputError((f"{origin} has no list of what to measure that could become a matrix: inferencex has",))
@@ -271,13 +274,10 @@ def _convert(origin: str, file: Path, output: Path | None) -> None:
     except ForeignError as error:
         raise InputError((printable(f"{file}: {error}"),)) from error
     text = converted.text(file.name)
-    if output is None:
+    if output is None or str(output) == "-":
         click.echo(text, nl=False)
         return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError((f"{output}: cannot be written: {error.strerror}",)) from error
+    place.replace(output, text.encode(), "--output")
     click.echo(f"{output}: {converted.points:,} points of {file.name}")
     for why, points in converted.left_out.items():
         click.echo(f"left out: {points:>5,} points, {printable(why)}")

@@ -10,7 +10,6 @@ import click
 
 from fleetbench.cli.grouped import Lazy
 from fleetbench.cli.options import Duration, format_option, store_option
-from fleetbench.errors import InputError
 from fleetbench.store.url import BucketUrl
 
 FAILED = 1
@@ -146,12 +145,19 @@ def open_(output: Path | None, warehouse: Path | BucketUrl) -> None:
     import tempfile
 
     from fleetbench.errors import UnusableEnvironmentError
+    from fleetbench.report import place
     from fleetbench.store.mirror import local
     from fleetbench.store.script import script
 
+    if output is not None and str(output) != "-":
+        place.check(output, "--output")
     text = script(local(warehouse))
+    if str(output) == "-":
+        click.echo(text, nl=False)
+        return
     if output is not None:
-        _written(output, text)
+        place.replace(output, text.encode(), "--output")
+        click.echo(f"{output}: duckdb -init {shlex.quote(str(output))}")
         return
     duckdb = shutil.which("duckdb") or shutil.which("duckdb", path=str(Path(sys.executable).parent))
     if duckdb is None:
@@ -161,14 +167,3 @@ def open_(output: Path | None, warehouse: Path | BucketUrl) -> None:
         file.write(f".shell rm -f {shlex.quote(file.name)}\n")
     sys.stdout.flush()
     os.execv(duckdb, [duckdb, "-init", file.name])  # noqa: S606 - a program of the user's, no shell
-
-
-def _written(output: Path, text: str) -> None:
-    if str(output) == "-":
-        click.echo(text, nl=False)
-        return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError((f"{output} cannot be written: {error.strerror}",)) from error
-    click.echo(f"{output}: duckdb -init {shlex.quote(str(output))}")

@@ -131,7 +131,9 @@ def test_a_damaged_file_of_a_large_table_is_found_by_the_query_that_meets_it(lab
 def test_with_any_flipped_bytes_every_view_answers(lab: Lab, seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311 - places to damage, no secret
     tables = sorted(SCHEMAS)
-    for table in (tables[seed % len(tables)], chance.choice(tables)):
-        path = chance.choice(files(lab, table))
+    damaged = {chance.choice(files(lab, table)) for table in (tables[seed % len(tables)], chance.choice(tables))}
+    for path in damaged:
         flip(path, [chance.randrange(path.stat().st_size) for _ in range(chance.choice([1, 1, 3, 30]))])
-    quarantined(lab, *definitions())
+    out = set(quarantined(lab, *definitions()))
+    assert out <= {str(path) for path in damaged}
+    assert out >= {str(path) for path in damaged if path.parent.parent.name in SMALL}
