@@ -224,6 +224,7 @@ class SuiteInfo:
     name: str
     version: str
     max_items: int
+    categories: tuple[str, ...]
     about: str
     source: str
 

@@ -94,6 +94,7 @@ def cross(tree: dict[str, Any]) -> Iterator[Found]:
     yield from _recipes(tree)
     yield from _load(tree)
     yield from _quality(tree)
+    yield from _parity(tree)
     yield from _measures(tree)
     for index, entry in enumerate(_list(tree.get("exclude"))):
         if isinstance(entry, dict) and not entry.keys() - {"because"}:
@@ -177,6 +178,26 @@ def _quality(tree: dict[str, Any]) -> Iterator[Found]:
     if info and isinstance(items, int) and items > info.max_items:
         why = f"must be at most {info.max_items}, all that suite {info.name} has of a category, not {show(items)}"
         yield ("quality", "items"), why
+
+
+def _parity(tree: dict[str, Any]) -> Iterator[Found]:
+    parity, quality = tree.get("parity"), tree.get("quality")
+    if not isinstance(parity, dict):
+        return
+    if not isinstance(quality, dict):
+        yield ("parity",), "judges quality, and the matrix asks for none (add quality: {suite: ...})"
+        return
+    suite = quality.get("suite")
+    info = lookup.suite_info(suite) if isinstance(suite, str) else None
+    if info is None:
+        return
+    margins = parity.get("margins")
+    named = [("margins", name) for name in (margins if isinstance(margins, dict) else ())]
+    named += [("workload", name) for name in _list(parity.get("workload"))]
+    for key, name in named:
+        if isinstance(name, str) and name not in info.categories:
+            known = ", ".join(info.categories)
+            yield ("parity", key), f"names {show(name)}, no category of suite {info.name} (it has {known})"
 
 
 def _measures(tree: dict[str, Any]) -> Iterator[Found]:

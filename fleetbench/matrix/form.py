@@ -154,6 +154,21 @@ class QualityForm(_Form):
     items: Annotated[int, Field(ge=1, description="no more than the suite has")] = 300
 
 
+Drop = Annotated[float, Field(gt=0, lt=1)]
+
+
+class ParityForm(_Form):
+    """What a recipe may lose against the reference and still ship; shares, so 0.02 is two points."""
+
+    margin: Annotated[Drop, Field(description="the acceptable drop of the share that is right")] = 0.02
+    margins: Annotated[dict[Name, Drop], Field(description="of single categories, where it is another one")] = {}
+    reference_runs: Annotated[int, Field(ge=2, le=20, description="how often the reference is asked")] = 2
+    churn: Annotated[
+        float, Field(ge=0, le=1, description="the least share of items that differ between two of its runs")
+    ] = 0.005
+    workload: Annotated[Many[Name] | None, Field(description="the categories that the product lives by")] = None
+
+
 class SloForm(_Form):
     """Latencies that a recipe has to keep, milliseconds."""
 
@@ -210,6 +225,7 @@ class MatrixForm(_Form):
     repeats: Annotated[int, Field(ge=1, le=10_000)] = 1
     seed: Annotated[int, Field(ge=0, le=2**53)] = 0
     quality: QualityForm | None = None
+    parity: ParityForm = ParityForm()
     slo: SloForm = SloForm()
     limits: LimitsForm = LimitsForm()
     allow: Annotated[
@@ -233,6 +249,7 @@ FORMS: dict[tuple[str, ...], type[BaseModel]] = {
     ("load",): LoadForm,
     ("load", "warmup"): WarmupForm,
     ("quality",): QualityForm,
+    ("parity",): ParityForm,
     ("slo",): SloForm,
     ("limits",): LimitsForm,
     ("exclude",): ExcludeForm,

@@ -14,7 +14,7 @@ from fleetbench.matrix import checks, identity
 from fleetbench.matrix.document import Document, Lines, Loc, dotted, mistake, parse, place, printable, show
 from fleetbench.matrix.expand import MAX_CELLS
 from fleetbench.matrix.fields import is_hub_word, spell_recipe
-from fleetbench.matrix.form import MatrixForm, ModelForm, ParallelForm, RecipeForm
+from fleetbench.matrix.form import MatrixForm, ModelForm, ParallelForm, ParityForm, RecipeForm
 from fleetbench.matrix.types import (
     Calibration,
     Draft,
@@ -28,6 +28,7 @@ from fleetbench.matrix.types import (
     Measure,
     ModelSpec,
     Parallel,
+    Parity,
     QualitySpec,
     Recipe,
     Slo,
@@ -223,6 +224,7 @@ def _matrix(form: MatrixForm, folder: Path | None) -> Matrix:
         repeats=form.repeats,
         seed=form.seed,
         quality=QualitySpec(suite=form.quality.suite, items=form.quality.items) if form.quality else None,
+        parity=_parity(form.parity),
         slo=Slo(ttft_p99_ms=form.slo.ttft_p99_ms, itl_p99_ms=form.slo.itl_p99_ms),
         limits=Limits(
             launch_s=form.limits.launch,
@@ -243,6 +245,16 @@ def _matrix(form: MatrixForm, folder: Path | None) -> Matrix:
         ),
         canonical=identity.canonical(form.model_dump(mode="json")),
         allow=tuple(sorted(form.allow)),
+    )
+
+
+def _parity(form: ParityForm) -> Parity:
+    return Parity(
+        margin=form.margin,
+        margins=tuple(sorted(form.margins.items())),
+        reference_runs=form.reference_runs,
+        churn=form.churn,
+        workload=tuple(form.workload or ()),
     )
 
 

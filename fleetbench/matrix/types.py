@@ -274,6 +274,22 @@ class QualitySpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Parity:
+    """What a recipe may lose against the reference and still ship.
+
+    margin: the acceptable drop of the share that is right, of every category but those in margins; reference_runs: how
+    often the reference is asked; churn: the least share of items that is believed to differ between two of its runs;
+    workload: the categories that the product lives by.
+    """
+
+    margin: float = 0.02
+    margins: tuple[tuple[str, float], ...] = ()
+    reference_runs: int = 2
+    churn: float = 0.005
+    workload: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Matrix:
     """A validated matrix file; `canonical` is its sorted JSON, which with the run's name makes the run_id."""
 
@@ -294,4 +310,5 @@ class Matrix:
     limits: Limits
     exclude: tuple[Exclusion, ...]
     canonical: str
+    parity: Parity = Parity()
     allow: tuple[str, ...] = ("experimental",)

@@ -107,15 +107,23 @@ def _launch(run_id: str, cells: list[Cell], matrix: Matrix, *, ruling: Ruling, r
         slots=max(slots),
         slot_tok=max(sequence_tok(cell) for cell in cells),
         kernel=ruling.kernel,
-        trials=tuple(_round_robin(run_id, cells, matrix.repeats if role == "measure" else 1, role)),
+        trials=tuple(_round_robin(run_id, cells, matrix, role)),
     )
 
 
-def _round_robin(run_id: str, cells: list[Cell], repeats: int, role: Role) -> Iterable[Trial]:
-    """Repeat by repeat over all load points, so that drift spreads over them; quality once."""
-    for repeat in range(repeats):
-        for cell in cells:
-            if repeat and cell.kind == "quality":
+def _repeats(cell: Cell, matrix: Matrix) -> int:
+    """Quality is asked once, and of the reference as often as its own churn wants."""
+    if cell.kind == "speed":
+        return matrix.repeats
+    return matrix.parity.reference_runs if cell.reference else 1
+
+
+def _round_robin(run_id: str, cells: list[Cell], matrix: Matrix, role: Role) -> Iterable[Trial]:
+    """Repeat by repeat over all load points, so that drift spreads over them."""
+    repeats = [_repeats(cell, matrix) if role == "measure" else 1 for cell in cells]
+    for repeat in range(max(repeats)):
+        for cell, asked in zip(cells, repeats, strict=True):
+            if repeat >= asked:
                 continue
             identity = trial_id(run_id, cell.cell_id, repeat, role)
             yield Trial(trial_id=identity, cell=cell, repeat=repeat, role=role)

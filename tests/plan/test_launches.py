@@ -49,9 +49,10 @@ def test_repeats_go_round_robin_over_the_load_points() -> None:
     assert [trial.repeat for trial in made.launches[0].trials] == [0] * 4 + [1] * 4
 
 
-def test_quality_runs_once_whatever_the_repeats() -> None:
-    made = plan([quality_cell()], repeats=5)
-    assert [len(launch.trials) for launch in made.launches] == [1]
+def test_quality_runs_once_whatever_the_repeats_and_of_the_reference_twice() -> None:
+    made = plan([quality_cell("f16"), quality_cell("q4_k")], repeats=5)
+    assert {launch.recipe.name: len(launch.trials) for launch in made.launches} == {"f16": 2, "q4_k": 1}
+    assert [trial.repeat for trial in made.launches[0].trials] == [0, 1]
 
 
 def test_an_engine_has_slots_and_room_for_its_largest_load_point() -> None:
