@@ -233,16 +233,19 @@ def _remarks(landed: list[Landed]) -> list[Text]:
 
     unmapped: Counter[str] = Counter()
     not_said: Counter[str] = Counter()
+    unheard: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
     not_valid: Counter[str] = Counter()
     for one in landed:
         unmapped.update({f"{axis} {name}": records for (axis, name), records in one.unmapped.items()})
         not_said.update({str(axis): records for axis, records in one.not_said.items()})
+        unheard.update(dict.fromkeys(one.unheard, one.records))
         left_out.update(one.left_out)
         not_valid.update(one.not_valid)
     sections = (
         ("Names that the catalog does not know, kept as they are, by records:", unmapped),
         ("Not said, so unknown, by records:", not_said),
+        ("Imported before, so not changed by what is said now, by records:", unheard),
         ("Left out, by records:", left_out),
         ("Not to be compared, by records:", not_valid),
     )

@@ -67,7 +67,7 @@ def plan(matrix: Path, run: str, fleet: Path | None, warehouse: Path, form: str)
         _tables(planned, total, settled)
     else:
         _rows(planned, form)
-    return REFUSED if planned.refusals else 0
+    return REFUSED if any(refusal.verdict != "excluded" for refusal in planned.refusals) else 0
 
 
 def _settled(plan: Plan, warehouse: Path) -> int:

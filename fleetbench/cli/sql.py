@@ -64,7 +64,7 @@ def sql(
 
     "--describe" lists the views, "--describe VIEW" the columns of one with their units. Without QUERY and --file
     questions are read from the terminal, or from what is piped in. The database is in memory: what a statement
-    creates is gone at the end, and the files of the warehouse are never written.
+    creates is gone at the end. COPY and EXPORT are refused: they could write over the files of the warehouse.
     """
     from fleetbench.cli.shell import Shell
     from fleetbench.store.connection import connect

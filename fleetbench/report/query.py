@@ -14,6 +14,10 @@ from fleetbench.errors import InputError
 from fleetbench.report.result import Result
 
 _LINE = re.compile(r"\bLINE (\d+):")
+_NO_CODE = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\$(\w*)\$.*?\$\1\$", re.DOTALL)
+_WRITES_FILES = re.compile(
+    r"\s*(?:EXPLAIN\s*(?:\([^)]*\)|ANALYZE)?\s*|PREPARE\b.*?\bAS\s+)*(COPY|EXPORT)\b", re.IGNORECASE | re.DOTALL
+)
 
 
 def query(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, object] | None = None) -> Result:
@@ -65,8 +69,11 @@ def fetch(connection: duckdb.DuckDBPyConnection, asked: Asked) -> pa.Table:
     """The rows of one statement.
 
     Raises:
-        InputError: DuckDB's sentence with the line of the whole text.
+        InputError: DuckDB's sentence with the line of the whole text; or it writes files, which might be the
+            warehouse's own.
     """
+    if found := _WRITES_FILES.match(_NO_CODE.sub(" ", asked.sql)):
+        raise InputError((f"{found[1].upper()} is refused, for no question writes files: give --output FILE",))
     try:
         connection.execute(asked.sql)  # as text: a statement that was parsed among others points at a wrong place
         return _fetched(connection)

@@ -126,7 +126,7 @@ def narrow(widths: Sequence[int], *, keys: int, total: int, gap: int, least: int
     cut = list(widths)
     lead = range(min(keys, len(cut)))
     others = range(len(lead), len(cut))
-    need = min(max((cut[column] for column in others), default=-gap), total // 2)
+    need = min(max((cut[column] for column in others), default=-gap), total // 3)
     while lead and sum(cut[column] + gap for column in lead) + need > total:
         widest = max(lead, key=lambda column: cut[column])
         if cut[widest] <= least:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from difflib import get_close_matches
 
 import duckdb
 
 from fleetbench.errors import InputError
+from fleetbench.origin import OWN
 from fleetbench.report.filters import ALL, Filters
 from fleetbench.report.query import query
 from fleetbench.report.result import Result
@@ -20,6 +22,8 @@ SELECT
 FROM coverage
 ORDER BY last_submitted_at DESC, run_id
 """
+_NAMED = 3
+"""Names in a message at most."""
 _WRONG = ("failed", "invalid", "refused", "cancelled", "lost", "missing")
 
 
@@ -52,33 +56,44 @@ def brief(runs: Result) -> Result:
 def resolve(connection: duckdb.DuckDBPyConnection, wanted: Sequence[str], filters: Filters = ALL) -> tuple[str, ...]:
     """The run_ids that are meant: by id, by the start of an id, or by the run's or its matrix's name.
 
-    None wanted means the run that was submitted last, or all that were submitted in the time that the filters name.
+    None wanted means the run that was submitted last, of fleetbench's own if there is one, or all that were submitted
+    in the time that the filters name.
 
     Raises:
         InputError: no such run, or several; every mistake at once.
     """
     known = connection.execute(
-        "SELECT run_id, run, matrix FROM runs ORDER BY last_submitted_at DESC, run_id"
+        "SELECT run_id, run, matrix, origin FROM runs ORDER BY last_submitted_at DESC, run_id"
     ).fetchall()
     if not known:
         raise InputError(("the warehouse has no runs yet: submit a matrix first",))
     if not wanted and (filters.since or filters.until):
         return _within(connection, filters)
     if not wanted:
-        return (known[0][0],)
+        own = (run_id for run_id, _, _, origin in known if origin == OWN)
+        return (next(own, known[0][0]),)
+    names = [(run_id, run, matrix) for run_id, run, matrix, _ in known]
     found: list[str] = []
     mistakes: list[str] = []
     for name in wanted:
-        meant = hits(name, known)
+        meant = hits(name, names)
         if len(meant) == 1:
             found.append(meant[0])
         elif meant:
-            mistakes.append(f"{name} may be any of {', '.join(meant)}: give a run_id")
+            more = f" and {len(meant) - _NAMED} more" if len(meant) > _NAMED else ""
+            mistakes.append(f"{name} may be any of {', '.join(meant[:_NAMED])}{more}: give a run_id")
         else:
-            mistakes.append(f"there is no run {name}: `fleetbench runs` lists them")
+            mistakes.append(f"there is no run {name}{_near(name, names)}: `fleetbench runs` lists them")
     if mistakes:
         raise InputError(tuple(mistakes))
     return tuple(dict.fromkeys(found))
+
+
+def _near(name: str, known: Sequence[tuple[str, str, str]]) -> str:
+    there = {word for _, run, matrix in known for word in (run, matrix, f"{matrix}/{run}")}
+    begun = sorted(word for word in there if name and word.startswith(name))
+    near = begun[:_NAMED] or get_close_matches(name, there, n=2)
+    return f", did you mean {' or '.join(near)}?" if near else ""
 
 
 def _within(connection: duckdb.DuckDBPyConnection, filters: Filters) -> tuple[str, ...]:

@@ -65,6 +65,10 @@ def render_panels(panels: Sequence[Panel], fmt: Format, console: Console) -> Non
 
 
 def _table(result: Result, console: Console, keys: int) -> None:
+    if not result.rows:
+        if result.columns:
+            console.print(Text(f"no rows of {', '.join(shown(label) for label in result.headers)}", style="dim"))
+        return
     cells = _texts(result)
     headers = [shown(label) for label in result.headers]
     natural = [

@@ -44,6 +44,14 @@ def test_importing_twice_says_that_it_was_there(tmp_path: Path) -> None:
     assert (row["already"], row["landed"], row["records"]) == (True, 0, 1)
 
 
+def test_what_is_said_of_a_file_that_is_there_is_told_to_change_nothing(tmp_path: Path) -> None:
+    inside("import", "inferencex", POWER, folder=tmp_path)
+    said = inside("import", "inferencex", POWER, "--licence", "MIT", "--given", "gpus=8", folder=tmp_path)
+    assert "Imported before, so not changed by what is said now, by records:" in said.out
+    assert "1  licence=MIT" in said.out
+    assert "1  gpus=8" in said.out
+
+
 def test_a_broken_file_is_told_with_its_place_and_keeps_no_other_out(tmp_path: Path) -> None:
     broken = tmp_path / "broken.json"
     broken.write_text('{"model": "m", "median_ttft": -2}', encoding="utf-8")

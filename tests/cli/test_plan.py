@@ -61,7 +61,9 @@ def test_a_refusal_says_why_and_the_exit_code_is_one(tmp_path: Path) -> None:
 def test_an_exclusion_is_a_refusal_in_the_words_of_its_author(tmp_path: Path) -> None:
     path = write_matrix(tmp_path)
     path.write_text(path.read_text() + "exclude: [{recipe: q2_k, batch: 2, because: known to be slow}]\n")
-    rows = json.loads(inside("plan", str(path), "--format", "json", folder=tmp_path).out)["refusals"]
+    said = inside("plan", str(path), "--format", "json", folder=tmp_path)
+    assert said.code == 0
+    rows = json.loads(said.out)["refusals"]
     assert [(row["recipe"], row["batch"], row["rule"], row["sentence"]) for row in rows] == [
         ("q2_k", 2, "excluded", "known to be slow")
     ]

@@ -323,13 +323,20 @@ def test_a_run_is_found_by_id_start_or_name(lab: Lab) -> None:
     assert resolve(connection, []) == ("abc123",)
     assert resolve(connection, ["run1", "abc", "nightly", "quickstart/default"]) == ("run1", "abc123")
     with pytest.raises(InputError) as wrong:
-        resolve(connection, ["quickstart", "nothing", ""])
+        resolve(connection, ["quickstart", "nothing", "", "night"])
     assert [line.split(":")[0] for line in wrong.value.mistakes] == [
         "quickstart may be any of abc123, run1",
         "there is no run nothing",
         "there is no run ",
+        "there is no run night, did you mean nightly?",
     ]
     assert [row[0] for row in list_runs(connection).rows] == ["abc123", "run1"]
+
+
+def test_the_latest_run_is_the_latest_of_our_own(lab: Lab) -> None:
+    imported = START.replace(hour=20)
+    lab.run(run_id="foreign", run="theirs", matrix="import/vllm", origin="vllm", submitted_at=imported)
+    assert resolve(connect(lab.warehouse.root), []) == ("run1",)
 
 
 def test_runs_fit_a_page_with_what_went_wrong_and_times_to_the_minute(lab: Lab) -> None:

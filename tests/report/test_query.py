@@ -7,7 +7,7 @@ import duckdb
 import pytest
 
 from fleetbench.errors import InputError
-from fleetbench.report.query import query
+from fleetbench.report.query import fetch, query, statements
 from fleetbench.store.connection import connect
 
 
@@ -59,3 +59,29 @@ def test_a_statement_without_rows_gives_none(connection: duckdb.DuckDBPyConnecti
     assert query(connection, "CREATE TABLE mine (x INT)").rows in ((), ((0,),))
     assert query(connection, "DESCRIBE cells").rows
     assert query(connection, "SHOW TABLES").rows
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "COPY (SELECT 1) TO 'x.parquet'",
+        "-- a remark\ncopy cells to 'x'",
+        "/* so */ EXPORT DATABASE 'folder'",
+        "EXPLAIN ANALYZE COPY cells TO 'x'",
+        "EXPLAIN (ANALYZE, FORMAT json) COPY cells TO 'x'",
+        "PREPARE p AS COPY cells TO 'x'",
+    ],
+)
+def test_what_writes_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sql: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with connect(tmp_path) as connection:
+        (asked,) = statements(connection, sql)
+        with pytest.raises(InputError, match=r"(COPY|EXPORT) is refused, for no question writes files"):
+            fetch(connection, asked)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_column_may_be_called_copy(tmp_path: Path) -> None:
+    with connect(tmp_path) as connection:
+        (asked,) = statements(connection, "SELECT copy FROM (SELECT 'COPY x' AS copy)")
+        assert fetch(connection, asked).to_pylist() == [{"copy": "COPY x"}]

@@ -35,7 +35,8 @@ Row = dict[str, Any]
 class Landed:
     """What became of a file.
 
-    already: it was in the warehouse before, and nothing was written; only the records are counted then.
+    already: it was in the warehouse before, and nothing was written; only the records are counted then, and unheard is
+    what was said of it now: the first import's word stays.
     unmapped: names that the catalog does not know, by axis, with the records that have them; not_said: axes that so
     many records do not name; left_out: sentences on what was not kept, not_valid: on why not to compare,
     with the records that they hold for.
@@ -45,6 +46,7 @@ class Landed:
     run: str
     records: int
     already: bool = False
+    unheard: tuple[str, ...] = ()
     unmapped: Mapping[tuple[Axis, str], int] = field(default_factory=dict)
     not_said: Mapping[Axis, int] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
@@ -159,7 +161,8 @@ def import_file(
         form=reader.name, source=source or path.name, sha256=_sha256(path), licence=licence or reader.licence
     )
     if there := warehouse.committed(origin.run_id):
-        return Landed(run_id=origin.run_id, run=_stem(path), records=len(there), already=True)
+        said = {"source": source, "licence": licence, **given}
+        return Landed(run_id=origin.run_id, run=_stem(path), records=len(there), already=True, unheard=_unheard(said))
     harvest = _Harvest(origin=origin, names=Names(words=reader.words), given=given)
     for record in reader.read(path):
         harvest.take(record)
@@ -190,6 +193,10 @@ def _stem(path: Path) -> str:
     while (suffix := Path(name).suffix) in _SUFFIXES and len(name) > len(suffix):
         name = name.removesuffix(suffix)
     return name
+
+
+def _unheard(said: Mapping[str, object]) -> tuple[str, ...]:
+    return tuple(f"{name}={value}" for name, value in said.items() if value is not None)
 
 
 def _filled(record: Record, given: Mapping[str, str | int]) -> Record:
