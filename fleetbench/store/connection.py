@@ -68,9 +68,7 @@ _FETCHES = frozenset(
     {"fetchall", "fetchone", "fetchmany", "fetchdf", "fetch_df", "fetchnumpy", "df", "pl", "arrow", "to_arrow_table"}
 )
 _ASKS = frozenset({"sql", "query", "from_query"})
-_NAMES_NO_VIEW = frozenset(
-    {"close", "interrupt", "description", "rowcount", "begin", "commit", "rollback", "extract_statements"}
-)
+_NAMES_ANY_VIEW = frozenset({"table", "view", "cursor", "duplicate", "executemany", "query_df"})
 _WORD = re.compile(r"\w+")
 _LANDED = re.compile(r"\blanded\.(\w+?)(?:_rows)?\b")
 _ASKS_WHAT_THERE_IS = re.compile(
@@ -104,7 +102,7 @@ class _Connection:
             return self._fetching(name)
         if name in _ASKS:
             return self._asking(name)
-        if name not in _NAMES_NO_VIEW:
+        if name in _NAMES_ANY_VIEW:
             self._make(self._missing)
         return getattr(self._connection, name)
 
@@ -155,12 +153,18 @@ class _Connection:
         text = (query if isinstance(query, str) else query.query).lower()
         if _ASKS_WHAT_THERE_IS.search(text):
             return set(self._missing)
-        self._lay(text)
+        if tables := self._unlaid & set(_LANDED.findall(text)):
+            self._end_result()
+            self._lay(tables)
         return self._missing.keys() & _WORD.findall(text)
 
-    def _lay(self, sql: str) -> None:
-        """The files' own tables that a statement reads."""
-        for table in self._unlaid & set(_LANDED.findall(sql)):
+    def _end_result(self) -> None:
+        """What was asked before and not fetched ends here, as at the next question: nothing is made beside it."""
+        self._connection.execute("SELECT NULL").fetchall()
+
+    def _lay(self, tables: Iterable[str]) -> None:
+        """The files' own tables."""
+        for table in tables:
             lay(self._connection, self._found, table)
             self._unlaid.remove(table)
 
@@ -172,11 +176,13 @@ class _Connection:
             if name in self._missing and name not in wanted:
                 wanted.add(name)
                 left += self._reads[name]
+        if wanted:
+            self._end_result()
         for name in [name for name in self._missing if name in wanted]:
             if name == facts.PRICES:
                 facts.add(self._connection)
             else:
-                self._lay(self._missing[name])
+                self._lay(self._unlaid & set(_LANDED.findall(self._missing[name])))
                 self._create(create(name, self._missing[name]))
             del self._missing[name]
 

@@ -147,6 +147,17 @@ def test_a_view_is_there_however_it_is_asked_for(lab: Lab) -> None:
     assert set(definitions()) | {"prices", "quarantined"} == listed
 
 
+def test_a_question_may_follow_one_whose_rows_were_not_fetched(lab: Lab) -> None:
+    lab.run()
+    lab.speed("f16", 100.0)
+    connection = connect(lab.warehouse.root)
+    connection.execute("FROM trials")
+    connection.execute("FROM landed.requests")
+    connection.execute("FROM runs")
+    assert len(connection.fetchall()) == 1
+    assert len(connection.execute("FROM requests").fetchall()) == 2
+
+
 def test_a_misspelt_view_is_told_from_all_that_there_are(lab: Lab) -> None:
     with pytest.raises(duckdb.CatalogException, match=r"cells_x.*\n.*Did you mean \"cells"):
         connect(lab.warehouse.root).execute("FROM cells_x")
