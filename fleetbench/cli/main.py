@@ -37,6 +37,7 @@ COMMANDS = {
     "prepare": ("fleetbench.cli.prepare:prepare", "Make the checkpoints that a matrix needs."),
     "bench": ("fleetbench.cli.bench:bench", "Measure a server that runs already."),
     "compare": ("fleetbench.cli.results:compare", "Compare recipes over batch and context."),
+    "parity": ("fleetbench.cli.parity:parity", "Judge what recipes lose against the reference."),
     "report": ("fleetbench.cli.report:report", "Write runs as one HTML file, and as pictures."),
     "runs": ("fleetbench.cli.results:runs", "List the runs in the warehouse."),
     "sql": ("fleetbench.cli.sql:sql", "Ask the warehouse."),
@@ -136,6 +137,8 @@ def _run() -> int:
     except FleetbenchError as error:
         for line in str(error).splitlines():
             say_error(line)
-        kinds = ((InputError, WRONG_INPUT), (UnusableEnvironmentError, UNUSABLE))
+        from fleetbench.store.write import StoreError
+
+        kinds = ((InputError, WRONG_INPUT), ((UnusableEnvironmentError, StoreError), UNUSABLE))
         code = next((code for kind, code in kinds if isinstance(error, kind)), FAILED)
     return code

@@ -36,7 +36,10 @@ def runs(warehouse: Path | BucketUrl, form: str) -> None:
 
     with connect(local(warehouse)) as connection:
         found = list_runs(connection)
+        ((lost,),) = connection.execute("SELECT count(*) FROM quarantined").fetchall()
     show(brief(found) if form == "table" else found, form)
+    if lost:
+        click.echo(f"Unreadable files left out: {lost}, see the view quarantined", err=True)
 
 
 @click.command(epilog=COMPARE_EXAMPLES)

@@ -167,6 +167,7 @@ def _drive(wish: Wish, form: str) -> int:
         sys.stderr.flush()
         os._exit(INTERRUPTED)  # a Ray that was stopped while it started may abort an orderly end
     plan = submission.plan
+    _judge_quality(wish.warehouse, plan.run_id)
     if plan.trials or form != TABLE:  # a table of refusals would say again what was said when the run began
         _print(wish.warehouse, plan.run_id, cells, form)
     outcomes = [ended.outcomes.get(trial.trial_id) for trial in plan.trials]
@@ -174,6 +175,17 @@ def _drive(wish: Wish, form: str) -> int:
     if advice is not None:
         note(advice)
     return 0 if advice is None else FAILED
+
+
+def _judge_quality(warehouse: Path, run_id: str) -> None:
+    """The parity gate over what there is now; `fleetbench parity` does it again."""
+    from fleetbench.store.commit import Warehouse
+    from fleetbench.store.connection import connect
+    from fleetbench.store.verdicts import judge_run, keep
+
+    with connect(warehouse) as connection:
+        if judged := judge_run(connection, run_id):
+            keep(Warehouse(warehouse), connection, run_id, judged)
 
 
 Done = tuple["Submission", frozenset[str] | None, "Ended"]

@@ -88,9 +88,24 @@ COLUMNS: Mapping[str, Column] = {
         ("speedup_lowest_ratio", "low", "x"),
         ("speedup_highest_ratio", "high", "x"),
         ("speedup_cells", "cells", "count"),
+        ("category", "category", None),
+        ("verdict", "verdict", None),
+        ("why", "why", None),
+        ("lost", "lost", "%"),
+        ("gained", "gained", "%"),
+        ("drop_pct", "drop", "%"),
+        ("drop_low_pct", "low", "%"),
+        ("drop_high_pct", "high", "%"),
+        ("margin_pct", "margin", "%"),
+        ("churn_pct", "churn", "%"),
+        ("wanted_n", "wanted", "count"),
+        ("p_regressed", "p", None),
+        ("p_exact", "p exact", None),
+        ("contract_id", "contract", None),
         ("speed_model", "speed of", None),
         ("random_weights", "random weights", None),
         ("quality_model", "quality of", None),
+        ("quality_verdict", "quality", None),
         ("suite", "suite", None),
         ("engine_version", "version", None),
     )
@@ -100,6 +115,13 @@ COLUMNS: Mapping[str, Column] = {
 def columns(*names: str, **labels: str) -> tuple[Column, ...]:
     """These columns of the registry; `labels` are other short names for some of them, by column."""
     return tuple(replace(COLUMNS[name], label=labels.get(name, COLUMNS[name].label)) for name in names)
+
+
+SHORT_VERDICT = """
+CASE k.quality_verdict
+    WHEN 'REFERENCE' THEN 'ref' WHEN 'INCONCLUSIVE' THEN 'open' WHEN 'UNJUDGED' THEN 'not judged' ELSE k.quality_verdict
+END"""
+"""As a table of cells `k` has it beside a number."""
 
 
 def of_category(category: str) -> tuple[Column, Column, Column]:

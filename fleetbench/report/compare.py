@@ -11,6 +11,7 @@ from fleetbench.report.chosen import choose
 from fleetbench.report.drift import drift_panel
 from fleetbench.report.filters import ALL, Filters
 from fleetbench.report.glance import glance_panels
+from fleetbench.report.parity import parity_panels
 from fleetbench.report.quality import quality_panels
 from fleetbench.report.query import query
 from fleetbench.report.result import Panel
@@ -44,11 +45,12 @@ def compare(
     runs = {"runs": list(run_ids)}
     choose(connection, runs, where, filters)
     speed, quality = speed_panels(connection, runs), quality_panels(connection, runs)
+    parity = [panel for run_id in run_ids for panel in parity_panels(connection, run_id) if panel.name == "parity"]
     glance = glance_panels(connection, runs)
     controlled = query(connection, _CONTROLLED, runs).rows
     drift = [drift_panel(connection, runs)] if controlled and any(not panel.programs for panel in speed) else []
     unmeasured = [panel] if (panel := unmeasured_panel(connection)) else []
-    return [*speed, *quality, *glance, *drift, *unmeasured, _coverage_panel(connection, runs)]
+    return [*speed, *quality, *parity, *glance, *drift, *unmeasured, _coverage_panel(connection, runs)]
 
 
 def _coverage_panel(connection: duckdb.DuckDBPyConnection, runs: dict[str, list[str]]) -> Panel:

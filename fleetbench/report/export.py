@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,8 +14,8 @@ from rich.console import Console
 from fleetbench.errors import InputError
 from fleetbench.report import place
 from fleetbench.report.query import result_of
-from fleetbench.report.result import PAGE
-from fleetbench.report.table import Format, render
+from fleetbench.report.result import PAGE, Panel, Result
+from fleetbench.report.table import Format, render, render_panels
 
 OPTION = "--output"
 Docs = Callable[[str], tuple[str, str]]
@@ -34,12 +34,20 @@ def export(rows: pa.Table, form: Format | Literal["parquet"], target: Path, docs
         InputError: it cannot be written, or is no file; or Parquet has no such type.
     """
     place.check(target, OPTION)
-    place.replace(target, _parquet(rows, docs) if form == "parquet" else _text(rows, form), OPTION)
+    place.replace(target, _parquet(rows, docs) if form == "parquet" else text_of(result_of(rows), form), OPTION)
 
 
-def _text(rows: pa.Table, form: Format) -> bytes:
+def text_of(result: Result, form: Format) -> bytes:
+    """What `form` makes of a result."""
     sink = io.StringIO()
-    render(result_of(rows), form, Console(file=sink, width=PAGE, highlight=False))
+    render(result, form, Console(file=sink, width=PAGE, highlight=False))
+    return sink.getvalue().encode()
+
+
+def panels_text(panels: Sequence[Panel]) -> bytes:
+    """Panels as Markdown."""
+    sink = io.StringIO()
+    render_panels(panels, "markdown", Console(file=sink, width=PAGE, highlight=False))
     return sink.getvalue().encode()
 
 

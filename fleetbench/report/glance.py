@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import duckdb
 
 from fleetbench.origin import NO_REFERENCE
-from fleetbench.report.columns import columns, tabulated
+from fleetbench.report.columns import SHORT_VERDICT, columns, tabulated
 from fleetbench.report.quality import wilson_pct
 from fleetbench.report.query import query
 from fleetbench.report.result import Panel, Row, titled
@@ -49,7 +49,7 @@ SELECT
 FROM least
 GROUP BY ALL
 """
-_QUALITY = """
+_QUALITY = f"""
 WITH sizes AS (
     SELECT run_id, artifact_id, max(artifact_bytes) AS artifact_bytes FROM launches GROUP BY ALL
 ),
@@ -63,17 +63,20 @@ answers AS (
 SELECT
     k.run_id, k.engine, k.engine_version, k.hardware, k.model, k.random_weights, k.tp, k.pp, k.dp, k.suite,
     k.recipe, k.kv, k.reference, k.place, s.artifact_bytes / 1e6 AS artifact_mb,
+    k.quality_verdict, {SHORT_VERDICT} AS verdict,
     kl.kl_mean_nat, kl.kl_se_nat, kl.positions, a.items, a.correct
 FROM chosen AS k
 LEFT JOIN sizes AS s ON k.run_id = s.run_id AND k.artifact_id = s.artifact_id
 LEFT JOIN answers AS a ON k.run_id = a.run_id AND k.cell_id = a.cell_id
 LEFT JOIN kl ON k.run_id = kl.run_id AND k.cell_id = kl.cell_id
 WHERE k.kind = 'quality' AND NOT k.random_weights
-"""
+"""  # noqa: S608 - our own text
 _RUNS = "SELECT run_id, matrix || '/' || run AS run, reference FROM runs"
 _SPEED_COLUMNS = ("speedup_geomean_ratio", "speedup_lowest_ratio", "speedup_highest_ratio", "speedup_cells")
-_QUALITY_COLUMNS = ("kl_mean_nat", "positions", "accuracy_pct", "half_width_pct", "items")
+_QUALITY_COLUMNS = ("kl_mean_nat", "accuracy_pct", "half_width_pct", "items", "verdict")
 _PROGRAMS = (
+    "positions",
+    "quality_verdict",
     "kl_se_nat",
     "low_pct",
     "high_pct",
@@ -85,7 +88,6 @@ _PROGRAMS = (
 )
 _COLUMNS = columns(
     *("run", "recipe", "kv", "artifact_mb", *_SPEED_COLUMNS, *_QUALITY_COLUMNS, *_PROGRAMS),
-    positions="pos.",
     kl_se_nat="KL +-",
 )
 _PLACE = ("engine", "engine_version", "hardware", "reference_name")
@@ -141,6 +143,8 @@ def _panel(speed: Side, quality: Side, runs: list[str]) -> Panel:
     head = heads[keys[0]]
     same = {name for name in ("run", "kv") if len({row[name] for row in rows}) == 1}
     missing = (*(() if speed else _SPEED_COLUMNS), *(() if quality else _QUALITY_COLUMNS))
+    if not any(row["verdict"] for row in rows):
+        missing = (*missing, "verdict")
     title, notes = titled("At a glance", row=head)
     return Panel(
         name="glance",
@@ -188,7 +192,9 @@ def _notes(speed: Side, quality: Side, reference: str) -> Iterator[str]:
         if why := missing_reference([row for row in speed.values() if row["trials"]], "speedup_geomean_ratio"):
             yield why
     if good:
-        yield f"KL: from {reference}, nats; pos.: its positions. +-: half of the Wilson 95 % interval."
+        yield f"KL: from {reference}, nats. +-: half of the Wilson 95 % interval."
+        if good["quality_verdict"]:
+            yield "verdict: of the parity gate (fleetbench parity); open: not decided."
 
 
 def _load(row: Row) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import duckdb
 
 from fleetbench.origin import NO_REFERENCE
-from fleetbench.report.columns import columns, tabulated
+from fleetbench.report.columns import SHORT_VERDICT, columns, tabulated
 from fleetbench.report.query import query
 from fleetbench.report.result import Panel, Row, grouped, titled
 
@@ -22,11 +22,14 @@ _RATE = (
     "speedup_ratio",
     "speedup_low_ratio",
     "speedup_high_ratio",
+    "verdict",
     "energy_j_per_tok",
     "energy_spread_pct",
     "energy_n",
     "outcome",
     "reason",
+    "quality_verdict",
+    "quality_model",
 )
 _TTFT = (
     "ttft_n",
@@ -70,9 +73,10 @@ _LATENCIES = (
         ("ITL: time between tokens; n: gaps; tok/s: decoding of one stream, median.", _QUANTILES, _MEANS, _FLOOR),
     ),
 )
-_SQL = """
+_SQL = f"""
 SELECT
     c.*,
+    {SHORT_VERDICT} AS verdict,
     100 * c.output_tok_s_spread_ratio AS spread_pct,
     100 * c.ttft_mean_ms_spread_ratio AS ttft_spread_pct,
     100 * c.itl_mean_ms_spread_ratio AS itl_spread_pct,
@@ -88,7 +92,7 @@ ORDER BY
     c.model, c.engine, c.engine_version, c.hardware, c.tp, c.pp, c.dp, r.reference,
     NOT c.reference, k.place, c.recipe, c.batch, c.rate_per_s, c.context_tok, c.output_tok,
     list_position($runs, c.run_id)
-"""
+"""  # noqa: S608 - our own text
 
 
 def speed_panels(connection: duckdb.DuckDBPyConnection, runs: dict[str, list[str]]) -> list[Panel]:
@@ -100,8 +104,12 @@ def _panels(rows: list[Row]) -> list[Panel]:
     head = rows[0]
     same = {name for name in _OPTIONAL if len({row[name] for row in rows}) == 1}
     keys = len(_KEYS) - len(same)
-    dull = {"reason"} | ({"outcome"} if all(row["outcome"] == "ok" for row in rows) else set())
+    dull = {"reason", "quality_verdict", "quality_model"} | (
+        {"outcome"} if all(row["outcome"] == "ok" for row in rows) else set()
+    )
     bare = head["reference_name"] == NO_REFERENCE
+    if not any(row["verdict"] for row in rows):
+        dull.add("verdict")
     if not any(row["energy_n"] for row in rows):
         dull |= {"energy_spread_pct", "energy_n"} | ({"energy_j_per_tok"} if bare else set())
     if bare:
@@ -163,6 +171,8 @@ def _notes(rows: list[Row], same: set[str]) -> tuple[str, ...]:
         notes.append(f"All cells: {', '.join(fixed)}.")
     if not bare and (why := missing_reference(rows, "speedup_ratio")):
         notes.append(why)
+    if judged := sorted({str(row["quality_model"]) for row in rows if row["quality_model"]}):
+        notes.append(f"verdict: of the parity gate, by {' and '.join(judged)}; open: not decided.")
     if head["random_weights"]:
         notes.append("Random weights: its speed means something, its quality does not.")
     if not bare and (why := _power(rows)):

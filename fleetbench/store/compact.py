@@ -24,7 +24,7 @@ from fleetbench.store.manifest import Compacted, LeftOut, Manifest, latest
 from fleetbench.store.manifest import publish as publish_manifest
 from fleetbench.store.rows import conform
 from fleetbench.store.schema import SCHEMAS
-from fleetbench.store.write import discard, locked, publish, sync, tmp_path
+from fleetbench.store.write import StoreError, discard, locked, publish, sentence, sync, tmp_path
 
 GRACE_S = 3600.0
 MOST_FILES = 16
@@ -80,17 +80,16 @@ def compact(
 
     Raises:
         InputError: there is no such folder, or a later fleetbench wrote to it.
-        UnusableEnvironmentError: another compaction runs.
+        UnusableEnvironmentError: another compaction runs, or what an earlier one left is damaged.
         StoreError: no room, no rights; what was there before still counts.
     """
     now = time.time() if now_s is None else now_s
     with locked(existing(root), "compact", wait=False) as held:
         if not held:
             raise UnusableEnvironmentError(f"another compaction of {root} runs: wait until it ends")
-        found = latest(root)
-        before = found.manifest or Manifest(number=0)
+        before = _before(root)
         drop = _aged(root, before, now - drop_raw_after_s) if drop_raw_after_s is not None else frozenset()
-        work = _Work(root=root, before=before, number=found.next_number, drop=drop)
+        work = _Work(root=root, before=before, number=before.number + 1, drop=drop)
         _take_up(work)
         removed, kept = _clear(work, now - grace_s)
         published = _publish(work, now, kept)
@@ -104,6 +103,23 @@ def compact(
         left=work.left,
         dropped=tuple(sorted(work.drop)),
     )
+
+
+def _before(root: Path) -> Manifest:
+    """The manifest to go on from; an empty one is published before the first, so that a lost one is known as lost.
+
+    Raises:
+        UnusableEnvironmentError: a later one is damaged, or a folder is none: what it names would be taken for strays.
+    """
+    if wrong := layout.misplaced(root):
+        raise UnusableEnvironmentError(f"{wrong[0]} is no folder: move it away, and put back what was there")
+    found = latest(root)
+    if found.damaged:
+        path, why = found.damaged[0]
+        raise UnusableEnvironmentError(f"{path}: {why}: put it back from a copy before anything is compacted")
+    if found.manifest is None:
+        publish_manifest(root, Manifest(number=0))
+    return found.manifest or Manifest(number=0)
 
 
 def _take_up(work: _Work) -> None:
@@ -200,6 +216,8 @@ def _write(root: Path, table: str, parts: Iterator[pa.Table]) -> Compacted | Non
         sha256, size = _hashed(tmp)
         target = folder / f"{sha256[: layout.HASH_DIGITS]}.parquet"
         publish(tmp, target)
+    except OSError as error:
+        raise StoreError(str(tmp), sentence(error)) from error
     finally:
         discard(tmp)
     return Compacted(table=table, path=str(target.relative_to(root)), sha256=sha256, bytes=size, rows=rows)

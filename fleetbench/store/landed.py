@@ -11,12 +11,12 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from fleetbench.store import versions
+from fleetbench.store import layout, versions
 from fleetbench.store.manifest import Compacted, latest
 from fleetbench.store.parquet import Footer, check, inspect, read_all
 from fleetbench.store.schema import SCHEMAS, VERSION
 
-SMALL = ("runs", "launches", "trials", "refusals", "host", "artifacts")
+SMALL = ("runs", "launches", "trials", "refusals", "host", "artifacts", "verdicts")
 """One row a trial or less. Landed files are read whole at once, for a view over a view opens its files anew for each
 that binds it; compacted ones are held against their hash."""
 
@@ -55,6 +55,7 @@ def survey(root: Path) -> Survey:
     found = latest(root)
     manifest = found.manifest
     shelf = _Shelf(quarantined=[("manifest", path, why) for path, why in found.damaged])
+    shelf.quarantined += [(path.name, path, "no folder: what was in it is not here") for path in layout.misplaced(root)]
     for table in SCHEMAS:
         landed = sorted((root / "landing" / table).glob("*/*.parquet"))
         if manifest is not None:

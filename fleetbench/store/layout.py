@@ -45,6 +45,14 @@ def name_of(path: Path) -> str:
     return match["name"] if match else path.stem
 
 
+def misplaced(root: Path) -> list[Path]:
+    """What stands where a folder of the warehouse belongs, and is none: what was in it is not here."""
+    parts = [root / "landing", root / "compacted"]
+    tables = [folder for part in parts if part.is_dir() for folder in part.iterdir()]
+    folders = [*parts, root / "manifest", *tables]
+    return sorted(folder for folder in folders if os.path.lexists(folder) and not folder.is_dir())
+
+
 def landed_as(folder: Path, *starts: str) -> list[Path]:
     """The files of a folder whose names start so; a folder has thousands, so no pattern is matched."""
     try:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fleetbench import __version__
+from fleetbench.errors import UnusableEnvironmentError
 from fleetbench.matrix.identity import digest
 from fleetbench.store import layout
 from fleetbench.store.parquet import NewerSchemaError
@@ -65,7 +66,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """The manifest that counts, None before the first compaction; and later ones that cannot be read, with why.
+    """The manifest that counts, None before the first compaction; and later ones that cannot be believed, with why.
 
     next_number: that no file has.
     """
@@ -80,6 +81,7 @@ def latest(root: Path) -> Found:
 
     Raises:
         NewerSchemaError: it was written by a later fleetbench.
+        UnusableEnvironmentError: there are compacted files, and no manifest that says which of them count.
     """
     damaged: list[tuple[Path, str]] = []
     paths = sorted(layout.manifests(root).glob("*.json"), reverse=True)
@@ -87,8 +89,17 @@ def latest(root: Path) -> Found:
     for path in paths:
         try:
             return Found(manifest=read(path), next_number=number, damaged=tuple(damaged))
+        except FileNotFoundError:
+            if not path.is_symlink():  # a compaction removed it, so there are later ones
+                return latest(root)
+            damaged.append((path, "a link to nowhere"))
         except ValueError as error:
             damaged.append((path, str(error)))
+    if next((root / "compacted").glob("*/*.parquet"), None) is not None:
+        lost = f"{damaged[0][0]}: {damaged[0][1]}" if damaged else f"{layout.manifests(root)} has none"
+        raise UnusableEnvironmentError(
+            f"no manifest says which compacted files of {root} count ({lost}): put the folder manifest back from a copy"
+        )
     return Found(manifest=None, next_number=number, damaged=tuple(damaged))
 
 
@@ -98,11 +109,17 @@ def read(path: Path) -> Manifest:
     Raises:
         ValueError: why it cannot be believed.
         NewerSchemaError: it was written by a later fleetbench.
+        FileNotFoundError: it is gone.
+        UnusableEnvironmentError: it may be whole and cannot be read now.
     """
     try:
         data = path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except IsADirectoryError as error:
+        raise ValueError("not a readable manifest: it is a folder") from error
     except OSError as error:
-        raise ValueError(f"not a readable manifest: {error.strerror}") from error
+        raise UnusableEnvironmentError(f"{path} cannot be read: {error.strerror or error}") from error
     return _parsed(path, data)
 
 
@@ -110,11 +127,11 @@ def read(path: Path) -> Manifest:
 def _parsed(path: Path, data: bytes) -> Manifest:
     try:
         said: dict[str, Any] = json.loads(data)
+        if said.pop("sha256") != digest(said):
+            raise ValueError("not as it was written: its own hash differs")
         version = int(said["schema"])
         if version > VERSION:
             raise NewerSchemaError(path, version, str(said["fleetbench"]))
-        if said.pop("sha256") != digest(said):
-            raise ValueError("not as it was written: its own hash differs")
         return Manifest(
             number=said["number"],
             files=tuple(Compacted(**file) for file in said["files"]),

@@ -108,8 +108,14 @@ def inspect(path: Path, table: str) -> Footer:
         NewerSchemaError: it is of a later version.
     """
     try:
-        found = pq.read_schema(path)
+        found = pq.read_schema(_regular(path))
         return _compare(found, table, _version(path, found))
+    except NewerSchemaError:
+        try:
+            _check_hash(path, path.read_bytes())  # a damaged byte of the version is no later fleetbench
+        except ValueError as error:
+            return Footer(why_not=str(error))
+        raise
     except _UNREADABLE as error:
         return Footer(why_not=_unreadable(error))
 
@@ -131,7 +137,7 @@ def read_whole(path: Path, table: str) -> Whole:
         NewerSchemaError: it is of a later version.
     """
     try:
-        return _whole(path, table, path.read_bytes())
+        return _whole(path, table, _regular(path).read_bytes())
     except OSError as error:
         raise ValueError(_unreadable(error)) from error
 
@@ -140,8 +146,8 @@ def _whole(path: Path, table: str, data: bytes) -> Whole:
     try:
         with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
             found = file.schema_arrow
-            version = _version(path, found)
             named = _check_hash(path, data)
+            version = _version(path, found)
             rows = file.read(use_threads=False)
         if not named:  # else it is what was written, and that was whole
             rows.validate(full=True)
@@ -177,7 +183,7 @@ def check(path: Path, table: str) -> None:
         ValueError: why the file cannot be part of the table.
     """
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(_regular(path), page_checksum_verification=True) as file:
             why_not = _compare(file.schema_arrow, table, _version(path, file.schema_arrow)).why_not
             for group in range(file.num_row_groups):
                 file.read_row_group(group).validate(full=True)
@@ -207,9 +213,20 @@ def read_all(paths: Sequence[Path], table: str) -> Iterator[tuple[Path, Whole | 
 
 def _bytes(path: Path) -> bytes | ValueError:
     try:
-        return path.read_bytes()
-    except OSError as error:
+        return _regular(path).read_bytes()
+    except _UNREADABLE as error:
         return ValueError(_unreadable(error))
+
+
+def _regular(path: Path) -> Path:
+    """The file, if it is one: a pipe or a device would be read for ever.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError("no regular file")
+    return path
 
 
 def _version(path: Path, found: pa.Schema) -> int:

@@ -237,12 +237,46 @@ ARTIFACTS = pa.schema(
     ]
 )
 
+VERDICTS = pa.schema(
+    [
+        field("run_id", pa.string(), "", required=True),
+        field("cell_id", pa.string(), "the quality cell that is judged", required=True),
+        field("category", pa.string(), "of the suite; all for the candidate as a whole", required=True),
+        *RECIPE_AXES,
+        field("suite", pa.string(), "quality suite and version", required=True),
+        field("verdict", pa.string(), "PASS, BLOCK, INCONCLUSIVE, UNJUDGED, or REFERENCE itself", required=True),
+        field("why", pa.string(), "one sentence where it is not PASS"),
+        field("contract_id", pa.string(), "digest of the contract; NULL where there is none to judge by"),
+        field("contract", pa.string(), "JSON: reference, items, margins; on the row of all"),
+        field("warnings", pa.list_(pa.string()), "what has to be known beside the verdict; on the row of all"),
+        field("margin", pa.float64(), "the acceptable drop of the share that is right", unit="ratio"),
+        field("n", pa.int64(), "items", unit="count"),
+        field("lost", pa.float64(), "items that only the reference has right; of several runs the mean", unit="count"),
+        field("gained", pa.float64(), "items that only the candidate has right, likewise", unit="count"),
+        field("drop", pa.float64(), "lost less gained, over n", unit="ratio"),
+        field("low", pa.float64(), "one-sided 95 % lower bound of the drop", unit="ratio"),
+        field("high", pa.float64(), "one-sided 95 % upper bound of the drop", unit="ratio"),
+        field("churn", pa.float64(), "share of items that differ between two runs of the reference", unit="ratio"),
+        field("clusters", pa.int64(), "groups of items that belong together", unit="count"),
+        field("p_regressed", pa.float64(), "chance of such a drop where nothing was lost, by Holm", unit="ratio"),
+        field(
+            "p_exact", pa.float64(), "the same of the category alone, exact; where items are independent", unit="ratio"
+        ),
+        field(
+            "wanted_n", pa.int64(), "items that would decide it at power 0.8; NULL where it is decided", unit="count"
+        ),
+        field("judged_at", STAMP, "when it was judged", unit="UTC", required=True),
+        field("fleetbench_version", pa.string(), "that judged", required=True),
+    ]
+)
+
 SCHEMAS: dict[str, pa.Schema] = {
     "runs": RUNS,
     "launches": LAUNCHES,
     "trials": TRIALS,
     "refusals": REFUSALS,
     "artifacts": ARTIFACTS,
+    "verdicts": VERDICTS,
     "requests": tables.REQUESTS,
     "engine_metrics": tables.ENGINE_METRICS,
     "quality_items": tables.QUALITY_ITEMS,

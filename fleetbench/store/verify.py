@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
 
+from fleetbench.errors import UnusableEnvironmentError
 from fleetbench.store import layout, parquet
 from fleetbench.store.connection import connect, failed_checks
 from fleetbench.store.manifest import Compacted, Manifest, latest, read
@@ -89,7 +91,7 @@ class _Look:
             self._count(path)
             try:
                 read(path)
-            except ValueError as error:
+            except (ValueError, OSError, UnusableEnvironmentError) as error:
                 yield self._finding("damaged", path, str(error))
 
     def compacted(self) -> Iterator[Finding]:
@@ -136,7 +138,8 @@ class _Look:
 
     def _count(self, path: Path) -> None:
         self.files += 1
-        self.bytes += path.stat().st_size
+        with suppress(OSError):  # gone, or a link to nowhere: its reader says so
+            self.bytes += path.stat().st_size
 
     def _finding(self, kind: str, path: Path, why: str) -> Finding:
         return Finding(kind=kind, where=str(path.relative_to(self.root)), why=why)

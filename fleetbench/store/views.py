@@ -11,7 +11,7 @@ from fleetbench import resources
 FOLDERS = ("staging", "intermediate", "marts", "checks")
 CHECK = "check_"
 ONCE = (
-    *("runs", "trials", "failed_attempts", "cell_trials", "cells", "speed_cells", "latest_cells"),
+    *("runs", "trials", "failed_attempts", "cell_trials", "recipe_verdicts", "cells", "speed_cells", "latest_cells"),
     *("cmp_recipe", "pareto", "scaling"),
 )
 """Worked out at once, into tables: nearly every view reads them, and each would anew. They read small tables alone."""

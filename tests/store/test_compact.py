@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -194,7 +195,7 @@ def test_what_was_left_out_is_removed_by_a_later_night_that_has_work_too(lab: La
         assert len(landed(root)) == (3 if night == 0 else 2)
 
 
-def test_a_damaged_manifest_is_counted_and_the_one_before_it_goes_on(lab: Lab) -> None:
+def test_a_damaged_manifest_is_counted_the_one_before_it_counts_and_nothing_is_compacted(lab: Lab) -> None:
     root = lab.warehouse.root
     lab.speed("f16", 100.0)
     compact(root)
@@ -204,7 +205,53 @@ def test_a_damaged_manifest_is_counted_and_the_one_before_it_goes_on(lab: Lab) -
     last.write_bytes(last.read_bytes().replace(b"requests", b"requests_", 1))
     assert asked(root, "SELECT table_name, path FROM quarantined") == [("manifest", str(last))]
     assert asked(root, "SELECT count(*), count(DISTINCT trial_id) FROM trials") == [(2, 2)]
-    assert (compact(root).number, asked(root, "SELECT count(*) FROM requests")) == (3, [(4,)])
+    assert asked(root, "SELECT count(*) FROM requests") == [(4,)]
+    with pytest.raises(UnusableEnvironmentError, match=rf"{last.name}: not as it was written.*put it back"):
+        compact(root, grace_s=0)
+
+
+@pytest.mark.parametrize("how", ["damaged", "lost"])
+def test_without_any_manifest_nothing_is_told_and_nothing_removed(lab: Lab, how: str) -> None:
+    root = lab.warehouse.root
+    lab.speed("f16", 100.0)
+    compact(root, grace_s=0)
+    compact(root, grace_s=0)
+    before = {path: path.read_bytes() for path in root.rglob("*.parquet")}
+    for path in root.glob("manifest/*"):
+        path.unlink() if how == "lost" else path.write_bytes(path.read_bytes()[:-9])
+    for act in (connect, compact):
+        with pytest.raises(UnusableEnvironmentError, match="no manifest says which compacted files"):
+            act(root)
+    assert {path: path.read_bytes() for path in root.rglob("*.parquet")} == before
+
+
+@pytest.mark.parametrize("folder", ["landing/trials", "compacted", "manifest"])
+def test_a_folder_that_is_a_file_is_told_of_and_nothing_compacted(lab: Lab, folder: str) -> None:
+    root = lab.warehouse.root
+    lab.speed("f16", 100.0)
+    shutil.rmtree(root / folder, ignore_errors=True)
+    (root / folder).write_text("x")
+    assert asked(root, "SELECT path FROM quarantined") == [(str(root / folder),)]
+    with pytest.raises(UnusableEnvironmentError, match="is no folder"):
+        compact(root)
+
+
+def test_a_pipe_or_a_device_in_landing_is_left_out(lab: Lab) -> None:
+    root = lab.warehouse.root
+    lab.speed("f16", 100.0)
+    for table in ("trials", "requests"):
+        os.mkfifo(root / "landing" / table / "run1" / "pipe.parquet")
+        (root / "landing" / table / "run1" / "zero.parquet").symlink_to("/dev/zero")
+        (root / "landing" / table / "run1" / "gone.parquet").symlink_to("nowhere")
+    reasons = [row[0] for row in asked(root, "SELECT DISTINCT reason FROM quarantined ORDER BY ALL")]
+    assert len([reason for reason in reasons if "no regular file" in reason]) == 1
+    assert asked(root, "SELECT count(*) FROM requests") == [(2,)]
+    assert {finding.where.rpartition("/")[2] for finding in verify(root).findings} >= {
+        "pipe.parquet",
+        "zero.parquet",
+        "gone.parquet",
+    }
+    assert compact(root).left == 6
 
 
 def test_damage_is_not_merged_into_a_file_with_a_good_hash(lab: Lab) -> None:

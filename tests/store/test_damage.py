@@ -45,7 +45,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two files in every table, made once: a test damages a copy."""
     made = Lab(Warehouse(tmp_path_factory.mktemp("built")))
     made.warehouse.create()
-    apart = {"runs", "trials", "requests", "launches", "refusals", "artifacts", "host"}
+    apart = {"runs", "trials", "requests", "launches", "refusals", "artifacts", "host", "verdicts"}
     for repeat in range(2):
         made.run()
         row = trial_row(repeat=repeat)
@@ -55,7 +55,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 for key in ("run_id", "trial_id", "attempt"):
                     del one[key]
         made.trial(row, requests=[request_row(n, range(n, n + 50)) for n in range(20)], **measured)
-        for table in ("launches", "refusals", "artifacts", "host"):
+        for table in ("launches", "refusals", "artifacts", "host", "verdicts"):
             made.warehouse.commit(table, rows_of(table, 5), run_id="run1", name=f"{table}-{repeat}")
     return made.warehouse.root
 

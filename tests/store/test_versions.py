@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from fleetbench.errors import InputError
-from fleetbench.store import parquet
+from fleetbench.matrix.identity import digest
+from fleetbench.store import layout, parquet
 from fleetbench.store.commit import Warehouse
 from fleetbench.store.compact import compact
 from fleetbench.store.connection import connect
@@ -66,7 +68,12 @@ def test_what_lacks_a_column_that_version_1_had_is_quarantined(lab: Lab) -> None
 def later(path: Path) -> None:
     table = pq.read_table(path)
     said = {**table.schema.metadata, b"fleetbench.schema": b"%d" % (VERSION + 1), b"fleetbench.version": b"9.9.9"}
-    pq.write_table(table.replace_schema_metadata(said), path)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata(said), sink)
+    data = bytes(sink.getvalue())
+    path.unlink()
+    named = layout.landed_name(layout.name_of(path), hashlib.sha256(data).hexdigest())
+    path.with_name(named).write_bytes(data)
 
 
 @pytest.mark.parametrize("table", ["trials", "requests"])
@@ -86,11 +93,26 @@ def test_a_warehouse_with_a_later_file_is_refused_with_the_version_that_it_needs
 def test_a_later_manifest_is_refused_too(lab: Lab) -> None:
     lab.run()
     compact(lab.warehouse.root)
-    (path,) = lab.warehouse.root.glob("manifest/*")
+    path = max(lab.warehouse.root.glob("manifest/*"))
     said = json.loads(path.read_text()) | {"schema": VERSION + 1, "fleetbench": "9.9.9"}
-    path.write_text(json.dumps(said))
+    del said["sha256"]
+    path.write_text(json.dumps(said | {"sha256": digest(said)}))
     with pytest.raises(InputError, match="install fleetbench 9"):
         connect(lab.warehouse.root)
+
+
+def test_a_flipped_version_is_damage_and_no_later_fleetbench(lab: Lab) -> None:
+    lab.run()
+    compact(lab.warehouse.root)
+    path = max(lab.warehouse.root.glob("manifest/*"))
+    path.write_text(path.read_text().replace(f'"schema": {VERSION}', f'"schema": {VERSION + 1}'))
+    lab.run()
+    (landed,) = (one for one in lab.warehouse.root.glob("landing/runs/run1/*") if one.name.startswith("submission-2"))
+    landed.write_bytes(landed.read_bytes().replace(b"fleetbench.schema\x18\x012", b"fleetbench.schema\x18\x013"))
+    with connect(lab.warehouse.root) as connection:
+        reasons = [reason for (reason,) in connection.execute("SELECT reason FROM quarantined").fetchall()]
+    assert reasons[0].startswith("not as it was written")
+    assert "its content differs from what was written" in reasons[1]
 
 
 def test_every_file_says_its_version(lab: Lab) -> None:

@@ -12,7 +12,9 @@ import duckdb
 import pytest
 
 from fleetbench import resources
+from fleetbench.store.commit import Warehouse
 from fleetbench.store.connection import connect
+from fleetbench.store.verdicts import judge_run, keep
 from tests.samples import Row, artifact_row, item_row, keyed, launch_row, position_row, refusal_row, run_row, trial_row
 from tests.warehouse.work import built, cell
 
@@ -114,7 +116,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyC
         "artifacts": [artifact_row("fp8", node, run_id="night1") for node in ("here", "there")],
     }
     runs = [run_row(run_id=name, matrix_json=slo, reference="bf16") for name in ("night1", "night2")]
-    with connect(built(tmp_path_factory.mktemp("whole"), runs, trials, **others)) as made:
+    root = built(tmp_path_factory.mktemp("whole"), runs, trials, **others)
+    with connect(root) as made:
+        for run in runs:
+            keep(Warehouse(root), made, run["run_id"], judge_run(made, run["run_id"]))
+    with connect(root) as made:
         yield made
 
 

@@ -7,7 +7,18 @@
 -- the spread of the trials' means. A cell without a good trial has outcome and reason, and NULL for numbers.
 -- *_floor_ms: the least that the hardware allows (roofline), NULL where its figures are unknown; *_roofline_ratio:
 -- that over what was measured, so 1 is the hardware's limit.
+-- quality_verdict: of the recipe on this engine and hardware, judged with quality_model: the cell's own model, or where
+-- that has no quality another one of the run, the worst of several. NULL where nobody judged it.
 -- Units: _tok_s tokens a second, _ms milliseconds, _j_per_tok joules an output token, _w watts.
+WITH stood_in AS (
+    SELECT
+        run_id, recipe, kv_k, kv_v, engine, engine_version, hardware,
+        arg_max(verdict, badness) AS verdict,
+        arg_max(model, badness) AS model
+    FROM recipe_verdicts
+    GROUP BY ALL
+)
+
 SELECT
     t.run_id,
     t.cell_id,
@@ -94,12 +105,30 @@ SELECT
     c.power_mean_w,
     c.power_status,
     c.trials > 0 AS valid,
-    CAST(NULL AS VARCHAR) AS quality_verdict,
+    coalesce(own.verdict, other.verdict) AS quality_verdict,
+    CASE WHEN own.verdict IS NOT NULL THEN own.model ELSE other.model END AS quality_model,
     CASE WHEN t.outcome = 'ok' AND NOT t.valid THEN 'invalid' ELSE t.outcome END AS outcome,
     t.reason
 FROM cell_trials AS c
 INNER JOIN trials AS t ON t.run_id = c.run_id AND t.trial_id = c.worst_trial_id
 LEFT JOIN runs AS r ON t.run_id = r.run_id
+LEFT JOIN recipe_verdicts AS own
+    ON t.run_id = own.run_id
+    AND t.model = own.model
+    AND t.recipe = own.recipe
+    AND t.kv_k = own.kv_k
+    AND t.kv_v = own.kv_v
+    AND t.engine = own.engine
+    AND t.engine_version = own.engine_version
+    AND t.hardware = own.hardware
+LEFT JOIN stood_in AS other
+    ON t.run_id = other.run_id
+    AND t.recipe = other.recipe
+    AND t.kv_k = other.kv_k
+    AND t.kv_v = other.kv_v
+    AND t.engine = other.engine
+    AND t.engine_version = other.engine_version
+    AND t.hardware = other.hardware
 UNION ALL BY NAME
 SELECT
     f.* EXCLUDE (kv_k, kv_v, verdict, rule, sentence, source),

@@ -131,14 +131,16 @@ def _why(judged: Mapping[str, Judged]) -> str | None:
 
 def _warnings(contract: Contract, judged: Mapping[str, Judged], churns: Mapping[str, float | None]) -> list[str]:
     """Margins above what the reference's own noise comes to, and categories that were not asked."""
-    found = []
+    alike: dict[str, list[str]] = {}
     for category, one in judged.items():
         reach = SIGMAS * noise_sigma(churns[category], one.pairs.n, floor=contract.churn)
         if one.margin > reach:
-            found.append(
-                f"{category}: the margin of {100 * one.margin:.1f} points is above three sigma of the reference's own"
-                f" churn, {100 * reach:.1f} points at {one.pairs.n} items"
+            said = (
+                f"the margin of {100 * one.margin:.1f} points is above three sigma of the reference's own churn,"
+                f" {100 * reach:.1f} points at {one.pairs.n} items"
             )
+            alike.setdefault(said, []).append(category)
+    found = [f"{', '.join(categories)}: {said}" for said, categories in alike.items()]
     missing = sorted(set(contract.workload) - judged.keys())
     found += [f"{category} defines the workload and was not asked" for category in missing]
     return found
