@@ -26,10 +26,17 @@ Examples:
     "--output", type=click.Path(path_type=Path), metavar="FILE", help="The HTML file; one that is there is replaced."
 )
 @click.option("--png", type=click.Path(path_type=Path), metavar="DIR", help="A folder for each figure as a picture.")
+@click.option("--unproven", is_flag=True, help="Call recipes the best whose quality is not shown to hold, too.")
 @filter_options
 @store_option
 def report(
-    run: tuple[str, ...], output: Path | None, png: Path | None, filters: Filters, warehouse: Path | BucketUrl
+    run: tuple[str, ...],
+    *,
+    output: Path | None,
+    png: Path | None,
+    unproven: bool,
+    filters: Filters,
+    warehouse: Path | BucketUrl,
 ) -> None:
     """Write runs as one HTML file that needs nothing else.
 
@@ -55,7 +62,7 @@ def report(
     if png is not None:
         place.folder(png, "--png")
     with connect(local(warehouse)) as connection:
-        gathered = gather(connection, resolve(connection, run, filters), filters)
+        gathered = gather(connection, resolve(connection, run, filters), filters, unproven=unproven)
     if output is not None:
         made = Made(version=__version__, at=datetime.now(UTC), warehouse=str(warehouse))
         page = html(gathered, made).encode("utf-8", "replace")

@@ -236,3 +236,15 @@ def test_batches_without_a_ratio_stay_and_are_counted(by_batch: Ask) -> None:
         "no cell of the reference agrees in model, version, place and load (1); not measured: oom (1)"
     )
     assert by_batch("SELECT DISTINCT left_out FROM speedup_by_batch WHERE recipe = 'awq'") == [{"left_out": None}]
+
+
+def test_what_is_not_shown_to_keep_its_quality_is_on_no_front_and_within_no_slo_unless_asked(tmp_path: Path) -> None:
+    slo = json.dumps({"slo": {"ttft_p99_ms": None, "itl_p99_ms": 100.0}})
+    root = built(tmp_path, [run_row(matrix_json=slo)], point("fast", 10.0, 100.0, itl_p99_ms=5.0))
+    proven, asked = asking(root, unproven=False), asking(root)
+    (row,) = proven("FROM pareto")
+    assert (row["on_front"], row["left_out"]) == (None, "quality not shown: nobody judged it")
+    assert asked("FROM pareto")[0]["on_front"]
+    (row,) = proven("FROM frontier_by_slo")
+    assert (row["cell_id"], row["n_left_out"], row["left_out"]) == (None, 1, "quality not shown: nobody judged it (1)")
+    assert asked("FROM frontier_by_slo")[0]["cell_id"] == "fast"

@@ -35,6 +35,8 @@ def built(folder: Path, runs: list[Row], trials: list[Row], **others: list[Row])
     return folder
 
 
-def asking(root: Path) -> Ask:
+def asking(root: Path, *, unproven: bool = True) -> Ask:
+    """Ask a warehouse, unproven: also of recipes whose quality nobody judged."""
     connection = connect(root)
+    connection.execute(f"SET VARIABLE unproven = {unproven}")
     return lambda sql: list(connection.sql(sql).to_arrow_table().to_pylist())

@@ -4,7 +4,8 @@
 -- on_front: no other point of its group has more of one and no less of the other. A group is one model (its digest,
 -- else origin and name), its weights random or not, and one load shape (context and output); in it are of equal cells
 -- those measured last (latest), over all runs, hardware and recipes. on_front_of_run: the same within its run alone.
--- NULL, and why in left_out, where a point is in no group: then it bounds no other either.
+-- NULL, and why in left_out, where a point is in no group: then it bounds no other either. So are points whose recipe
+-- is not shown to keep its quality (quality_verdict), unless they are asked for: SET VARIABLE unproven = true.
 -- trials counts the good ones that a point is the median of; output_tok_s_spread_ratio is theirs.
 WITH points AS (
     SELECT
@@ -17,6 +18,7 @@ WITH points AS (
             WHEN output_tok_s IS NULL THEN 'no rate is stored'
             WHEN coalesce(user_tok_s_p50, tpot_p50_ms) IS NULL THEN 'no time per output token is stored'
             WHEN shape_key IS NULL THEN 'the load shape is unknown'
+            ELSE unproven(quality_verdict)
         END AS left_out
     FROM speed_cells
     WHERE trials > 0
@@ -37,7 +39,7 @@ ranked AS (
 )
 
 SELECT
-    c.run_id, c.cell_id, c.origin, c.submitted_at, c.model, c.random_weights, c.recipe, c.weights, c.kv,
+    c.run_id, c.cell_id, c.origin, c.submitted_at, c.model, c.random_weights, c.quality_verdict, c.recipe, c.weights, c.kv,
     c.engine, c.engine_version, c.hardware, c.gpus, c.tp, c.pp, c.dp,
     c.batch, c.rate_per_s, c.context_tok, c.output_tok,
     c.trials, c.trials_not_ok, c.output_tok_s, c.output_tok_s_spread_ratio, c.ttft_p50_ms, c.ttft_p99_ms,

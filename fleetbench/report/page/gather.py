@@ -28,6 +28,7 @@ class Gathered:
 
     every_cell: all speed cells, for the words; datasets: rows by name, for figures and tables; left_out: where those
     are fewer than there are. recipes: all of them in order. drift: sentences, empty where no control was measured.
+    unproven: a recipe may be called the best whatever its quality.
     """
 
     runs: Sequence[Row]
@@ -38,6 +39,7 @@ class Gathered:
     left_out: Sequence[str] = ()
     drift: Sequence[str] = ()
     drifted: bool = False
+    unproven: bool = False
     quarantined: Sequence[Row] = ()
 
 
@@ -47,14 +49,20 @@ def gather(
     filters: Filters = ALL,
     *,
     most_cells: int = MOST_CELLS,
+    unproven: bool = False,
 ) -> Gathered:
     """The rows of a report over these runs, as far as the filters have them.
+
+    What is named best is among recipes whose quality is shown to hold, unless `unproven`, or nothing was judged.
 
     Raises:
         InputError: the filters hold for no cell.
     """
     runs = {"runs": list(run_ids)}
     choose(connection, runs, None, filters)
+    ((judged,),) = connection.execute("SELECT count(quality_verdict) > 0 FROM chosen").fetchall()
+    unproven = unproven or not judged
+    connection.execute(f"SET VARIABLE unproven = {unproven}")
     every_cell = speed_cells(connection, runs)
     answers, divergence = quality.accuracy(connection, runs), quality.divergence(connection, runs)
     drift = drift_panel(connection, runs)
@@ -87,6 +95,7 @@ def gather(
         left_out=tuple(left_out),
         drift=(drift.line,) if drift.result.rows and drift.line else (),
         drifted=drift.alarm,
+        unproven=unproven,
         quarantined=evidence.quarantined(connection),
     )
 
@@ -109,7 +118,11 @@ def _load_key(row: Row) -> tuple[float, ...]:
 
 
 def _load(row: Row) -> str:
-    asked = f"batch {row['batch']}" if row["batch"] is not None else f"{row['rate']:g} requests/s"
+    asked = "load not said"
+    if row["batch"] is not None:
+        asked = f"batch {row['batch']}"
+    elif row["rate"] is not None:
+        asked = f"{row['rate']:g} requests/s"
     return f"{asked}, {row['context_tok']:,} tokens in" if row["context_tok"] is not None else asked
 
 

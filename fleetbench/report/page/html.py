@@ -53,7 +53,16 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
             "trials",
             "outcome",
         ),
-        *("reason", "output_tok_s", "output_tok_s_min", "output_tok_s_max", "per_gpu", "per_gpu_low", "per_gpu_high"),
+        *(
+            "reason",
+            "output_tok_s",
+            "output_tok_s_min",
+            "output_tok_s_max",
+            "per_gpu",
+            "ships",
+            "per_gpu_low",
+            "per_gpu_high",
+        ),
         *(
             "user_tok_s",
             "user_low",

@@ -51,13 +51,14 @@ def pareto(scales: Scales) -> Figure:
     y = number("per_gpu", scales.per_gpu, scale=log, axis=axis)
     transform = [
         *first_panels("subject_at", needs),
+        {"calculate": "datum.ships ? datum.per_gpu : null", "as": "shown"},
         {
-            "window": [{"op": "max", "field": "per_gpu", "as": "best"}],
+            "window": [{"op": "max", "field": "shown", "as": "best"}],
             "sort": [{"field": "user_tok_s", "order": "descending"}, {"field": "per_gpu", "order": "descending"}],
             "groupby": ["subject", "hardware"],
             "frame": [None, 0],
         },
-        {"calculate": "datum.per_gpu >= datum.best ? datum.per_gpu : null", "as": "front"},
+        {"calculate": "datum.ships && datum.per_gpu >= datum.best ? datum.per_gpu : null", "as": "front"},
         {"joinaggregate": [{"op": "valid", "field": "front", "as": "on_front"}], "groupby": ["subject"]},
         {
             "calculate": f"isValid(datum.front) && isValid(datum.batch) && datum.on_front <= {_MOST_LABELS}"
@@ -96,8 +97,9 @@ def pareto(scales: Scales) -> Figure:
     return Figure(
         name="pareto",
         title="Throughput against speed for each user",
-        says="Up and to the right is better. The line joins what nothing else on that hardware beats in both; a number "
-        "on it is the requests in flight. Thin bars: slowest to fastest trial. Both axes are logarithmic.",
+        says="Up and to the right is better. The line joins what nothing else on that hardware beats in both, of "
+        "recipes whose quality is shown to hold where any was judged; a number on it is the requests in flight. Thin "
+        "bars: slowest to fastest trial. Both axes are logarithmic.",
         dataset="cells",
         needs=needs,
         spec=side_by_side(
@@ -117,6 +119,11 @@ def best(scales: Scales) -> Figure:
     """The fastest recipe at each load of a place."""
     transform = [
         *first_panels("panel_at", ("per_gpu", "batch", "context_tok")),
+        {
+            "joinaggregate": [{"op": "distinct", "field": "recipe", "as": "measured"}],
+            "groupby": ["panel", "batch", "context_tok"],
+        },
+        {"filter": "datum.ships && datum.measured > 1"},
         {
             "window": [{"op": "row_number", "as": "rank"}],
             "sort": [{"field": "per_gpu", "order": "descending"}],
@@ -139,7 +146,8 @@ def best(scales: Scales) -> Figure:
     return Figure(
         name="best",
         title="The fastest recipe at each load",
-        says=f"The recipe with the most {scales.per_gpu}, and how many. Its quality is not considered here.",
+        says=f"The recipe with the most {scales.per_gpu}, and how many, where several were measured: of those whose "
+        "quality is shown to hold, where any was judged. A difference within the spread of trials is none.",
         dataset="cells",
         needs=("per_gpu", "batch", "context_tok"),
         spec=side_by_side(layers, data="cells", transform=transform, height={"step": 36}, free=("x", "y")),

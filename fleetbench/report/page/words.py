@@ -12,6 +12,8 @@ from fleetbench.report.page.quality import ALL, geometric
 from fleetbench.report.result import Row
 
 MOST_NAMED, MOST_PLACES, MOST_LOADS, MOST_REASONS = 8, 8, 6, 4
+_PLACE = ("run", "hardware", "model", "engine", "tp", "pp", "dp")
+_LOAD = ("batch", "rate", "context_tok", "output_tok", "kv")
 _WRONG = ("failed", "invalid", "refused", "cancelled", "lost", "missing")
 
 
@@ -69,27 +71,85 @@ def _listed(word: str, values: Sequence[object], *, plural: str | None = None) -
 
 def _found(gathered: Gathered) -> Iterator[str]:
     """By place: the recipe with the greatest speed-up, and what it does to quality."""
-    places: dict[tuple[object, ...], dict[str, list[float]]] = {}
+    places: dict[tuple[object, ...], dict[str, dict[tuple[object, ...], Row]]] = {}
     for row in gathered.every_cell:
-        if isinstance(row["ratio"], float) and row["ratio"] > 0 and not row["reference"]:
-            key = tuple(row[name] for name in ("run", "hardware", "model", "engine"))
-            places.setdefault(key, {}).setdefault(str(row["recipe"]), []).append(row["ratio"])
-    references = {row["run"]: row["reference"] for row in gathered.runs}
-    several = len(gathered.runs) > 1
-    for (run, hardware, model, engine), recipes in list(places.items())[:MOST_PLACES]:
-        recipe, ratios = max(recipes.items(), key=lambda item: geometric(item[1]))
-        spread = f", {shown(min(ratios))} to {shown(max(ratios))}" if len(ratios) > 1 else ""
-        yield (
-            f"{f'{run}, ' * several}{hardware}: {recipe} is the fastest, with {shown(geometric(ratios))} times the "
-            f"tok/s of {references[run]} (geometric mean of {len(ratios)} cells{spread}; {model}, {engine})."
-            f"{' At some loads it is not faster.' * (min(ratios) <= 1)}"
-            f"{_its_quality(gathered, run, engine, recipe)}"
-        )
+        if isinstance(row["ratio"], float) and row["ratio"] > 0 and not row["reference"] and row["ships"]:
+            place = tuple(row[name] for name in _PLACE)
+            load = tuple(row[name] for name in _LOAD)
+            places.setdefault(place, {}).setdefault(str(row["recipe"]), {})[load] = row
+    if gathered.drifted and places:
+        yield "No recipe is called the fastest: the machine's own speed changed while they were measured."
+        places = {}
+    elif not places:
+        yield "No recipe was measured beside its reference, so there is no speed-up to tell of."
+    for place, recipes in list(places.items())[:MOST_PLACES]:
+        yield _fastest(gathered, place, recipes)
     if (more := len(places) - MOST_PLACES) > 0:
         yield f"And {more} more places: see the figures."
-    if not places:
-        yield "No recipe was measured beside its reference, so there is no speed-up to tell of."
     yield from _within_slo(gathered.datasets["within_slo"])
+
+
+def _fastest(
+    gathered: Gathered, place: tuple[object, ...], recipes: Mapping[str, Mapping[tuple[object, ...], Row]]
+) -> str:
+    """Over the loads that all recipes have: which is faster than all others, beyond what trials differ by."""
+    run, hardware, model, engine, *_ = place
+    lead = f"{run}, {hardware}" if len(gathered.runs) > 1 else str(hardware)
+    loads = set.intersection(*(set(cells) for cells in recipes.values()))
+    if not loads:
+        return f"{lead}: no load was measured with all recipes ({model}, {engine}), so none is called the fastest."
+    of_all = len(set.union(*(set(cells) for cells in recipes.values())))
+    speeds = {name: _Speed.of([cells[load] for load in loads]) for name, cells in recipes.items()}
+    first, *others = sorted(speeds, key=lambda name: -speeds[name].ratio)
+    best = speeds[first]
+    alike = [name for name in others if not best.is_above(speeds[name])]
+    reference = next(row["reference"] for row in gathered.runs if row["run"] == run)
+    over = f"geometric mean of {_counted(len(loads), 'load')}{f' of {of_all}' if of_all > len(loads) else ''}"
+    if alike:
+        names = " and ".join([first, *alike]) if len(alike) < MOST_NAMED else f"{first} and {len(alike)} more"
+        spread_known = best.low is not None and all(speeds[name].high is not None for name in alike)
+        why = "their trials overlap" if spread_known else "of one trial no spread is known"
+        said = (
+            f"{names} are the fastest, and not told apart ({why}): {first} with {shown(best.ratio)} times the tok/s of "
+            f"{reference} ({over}; {model}, {engine})."
+        )
+    else:
+        spread = f", {shown(best.least)} to {shown(best.most)}" if len(loads) > 1 else ""
+        what = "is the fastest, with" if others else "has"
+        said = (
+            f"{first} {what} {shown(best.ratio)} times the tok/s of {reference} ({over}{spread}; {model}, {engine})."
+            f"{' At some loads it is not faster.' * (best.least <= 1)}"
+        )
+    return f"{lead}: {said}{_its_quality(gathered, run, engine, first)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Speed:
+    """A recipe over some loads: geometric means of its speed-up and of its bounds, None with one trial; extremes."""
+
+    ratio: float
+    low: float | None
+    high: float | None
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, cells: Sequence[Row]) -> _Speed:
+        ratios, lows, highs = ([row[name] for row in cells] for name in ("ratio", "ratio_low", "ratio_high"))
+        numbers = [ratio for ratio in ratios if isinstance(ratio, float)]
+        return cls(ratio=geometric(numbers), low=_mean(lows), high=_mean(highs), least=min(numbers), most=max(numbers))
+
+    def is_above(self, other: _Speed) -> bool:
+        return self.low is not None and other.high is not None and self.low > other.high
+
+
+def _mean(values: Sequence[object]) -> float | None:
+    numbers = [value for value in values if isinstance(value, float) and value > 0]
+    return geometric(numbers) if numbers and len(numbers) == len(values) else None
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def _within_slo(rows: Sequence[Row]) -> Iterator[str]:
@@ -150,6 +210,11 @@ def _caveats(gathered: Gathered) -> Iterator[str]:
     cells = gathered.every_cell
     if not any(row["quality_verdict"] for row in cells):
         yield "Quality is not judged: no recipe has passed or failed a parity gate, so a fast one may answer worse."
+    if not gathered.unproven:
+        out = {str(row["recipe"]): str(row["quality_verdict"] or "not judged") for row in cells if not row["ships"]}
+        if out:
+            said = ", ".join(f"{recipe} ({verdict})" for recipe, verdict in list(out.items())[:MOST_NAMED])
+            yield f"Not called the best anywhere, for quality is not shown to hold: {said}; --unproven lets them."
     random = list(dict.fromkeys(str(row["model"]) for row in cells if row["random_weights"]))
     if random:
         yield f"The speed of {', '.join(random[:MOST_NAMED])} means something, its quality does not and is not shown."
