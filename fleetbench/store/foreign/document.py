@@ -19,6 +19,9 @@ import yaml
 from fleetbench.store.foreign.record import ForeignError
 
 _GZIP = b"\x1f\x8b"
+MOST_BYTES = 2**30
+MOST_DEPTH = 100
+"""Of YAML: its parser in C ends the process where Python's would raise."""
 _INT32 = 2**31 - 1
 _MOST = 1e300
 _LONGEST_S = 1e9
@@ -29,17 +32,24 @@ def data(path: Path) -> bytes:
     """The bytes of a file, unpacked where they are gzip's.
 
     Raises:
-        ForeignError: it cannot be read, or is cut short.
+        ForeignError: it is no file, cannot be read, is cut short or larger than MOST_BYTES.
     """
     try:
-        found = path.read_bytes()
-        return gzip.decompress(found) if found.startswith(_GZIP) else found
+        if path.exists() and not path.is_file():
+            raise ForeignError("", "it is no regular file")
+        with path.open("rb") as file:
+            packed = file.read(len(_GZIP)) == _GZIP
+        with gzip.open(path) if packed else path.open("rb") as file:
+            found = file.read(MOST_BYTES + 1)
     except EOFError as error:
         raise ForeignError("", "its gzip data is cut short: get it again") from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise ForeignError("", f"its gzip data is damaged ({error}): get it again") from error
     except OSError as error:
         raise ForeignError("", f"it cannot be read: {error.strerror}") from error
+    if len(found) > MOST_BYTES:
+        raise ForeignError("", f"it has more than {MOST_BYTES / 2**30:g} GiB{' unpacked' * packed}: split it")
+    return found
 
 
 def text(path: Path) -> str:
@@ -127,9 +137,19 @@ def yaml_file(path: Path) -> Node:
     return found[0]
 
 
+def _check_depth(found: str) -> None:
+    depth = 0
+    for event in yaml.parse(found, Loader=_Plain):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_DEPTH:
+            where = f"line {event.start_mark.line + 1}" if event.start_mark else ""
+            raise ForeignError(where, f"it is nested more than {MOST_DEPTH} deep")
+
+
 def yaml_documents(found: str) -> Iterator[Node]:
     """The documents of a text that holds one or several, apart by `---`."""
     try:
+        _check_depth(found)
         values = list(yaml.load_all(found, Loader=_Plain))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)

@@ -181,6 +181,8 @@ def import_file(
 
 def _sha256(path: Path) -> str:
     try:
+        if path.exists() and not path.is_file():
+            raise ForeignError("", "it is no regular file")
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:

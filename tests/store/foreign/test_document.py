@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -151,3 +152,32 @@ def test_bytes_that_were_changed_never_break(data: st.DataObject) -> None:
         path = Path(folder) / "file"
         path.write_bytes(bytes(content))
         assert refusal(reader, path) != ""
+
+
+@pytest.mark.parametrize("opening", ["[", "{a: ", "- "])
+def test_yaml_that_is_nested_too_deeply_is_refused_with_its_line(opening: str) -> None:
+    with pytest.raises(ForeignError, match=r"line 2: it is nested more than 100 deep"):
+        list(document.yaml_documents("---\n" + opening * 100_000))
+
+
+def test_yaml_as_deep_as_reports_are_is_read() -> None:
+    (node,) = document.yaml_documents("[" * 90 + "]" * 90)
+    assert isinstance(node.value, list)
+
+
+def test_more_than_can_be_held_is_refused_packed_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(document, "MOST_BYTES", 2**20)
+    bomb, large = tmp_path / "bomb.gz", tmp_path / "large"
+    bomb.write_bytes(gzip.compress(b" " * 2**21, mtime=0))
+    large.write_bytes(b" " * 2**21)
+    with pytest.raises(ForeignError, match=r"more than 0\.000976562 GiB unpacked: split it"):
+        document.data(bomb)
+    with pytest.raises(ForeignError, match=r"more than 0\.000976562 GiB: split it"):
+        document.data(large)
+
+
+def test_a_device_or_a_pipe_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (Path("/dev/zero"), tmp_path / "pipe"):
+        with pytest.raises(ForeignError, match="it is no regular file"):
+            document.data(path)
