@@ -216,6 +216,23 @@ def artifact_row(recipe: str, node: str = "here", **changes: Any) -> Row:
     }
 
 
+def verdict_row(recipe: str, category: str = "all", verdict: str = "PASS", **changes: Any) -> Row:
+    """A verdict of the parity gate over 100 items, none of them lost."""
+    figures = {"margin": 0.02, "n": 100, "lost": 0.0, "gained": 0.0, "drop": 0.0, "low": -0.01, "high": 0.01}
+    return {
+        "run_id": "run1",
+        "cell_id": f"quality-{recipe}",
+        "category": category,
+        **recipe_axes(recipe),
+        "suite": "embedded/1",
+        "verdict": verdict,
+        **({} if category == "all" else figures),
+        "judged_at": START,
+        "fleetbench_version": "0.1.0",
+        **changes,
+    }
+
+
 @dataclass(slots=True)
 class Lab:
     """A warehouse and the short way to put a run into it."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from fleetbench.store.commit import Warehouse
 from fleetbench_collectors import sketch
-from tests.samples import START, Lab, Row, item_row, position_row, recipe_axes, trial_row
+from tests.samples import START, Lab, Row, item_row, position_row, recipe_axes, trial_row, verdict_row
 
 HARDWARE = {"a100-80g": 1.0, "h100": 2.1, "b200": 4.4}
 """How fast it is."""
@@ -61,6 +61,7 @@ def commit(warehouse: Warehouse, fleet: Fleet = Fleet(), **run: Any) -> str:
     warehouse.commit("host", list(_host(fleet, run_id)), run_id=run_id, name="host-all")
     for recipe in fleet.recipes:
         _quality(lab, fleet, recipe, run_id)
+    lab.rows("verdicts", list(_verdicts(fleet, run_id)))
     return run_id
 
 
@@ -202,6 +203,16 @@ def _host(fleet: Fleet, run_id: str) -> Iterator[Row]:
         for name, value in facts.items():
             launch = {"run_id": run_id, "launch_id": _cell_id(hardware, recipe), "attempt": 0}
             yield {**launch, "name": name, "value": value}
+
+
+def _verdicts(fleet: Fleet, run_id: str) -> Iterator[Row]:
+    """Every recipe passes everywhere."""
+    for hardware, recipe in itertools.product(fleet.hardware, fleet.recipes):
+        place = {"run_id": run_id, "cell_id": _cell_id(fleet.model, hardware, recipe, SUITE), "suite": SUITE}
+        for category in ("all", "facts", "addition", "json"):
+            verdict = "REFERENCE" if recipe == fleet.recipes[0] else "PASS"
+            if category == "all" or verdict == "PASS":
+                yield verdict_row(recipe, category, verdict) | _axes(fleet, hardware, recipe) | place
 
 
 def _quality(lab: Lab, fleet: Fleet, recipe: str, run_id: str) -> None:

@@ -35,6 +35,7 @@ DRAWN = {
     "speed",
     "heat",
     "trade",
+    "parity",
     "accuracy",
     "divergence",
     "ttft",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fleetbench.report.page import latency_figures, quality_figures, speed_figures
+from fleetbench.report.page import latency_figures, parity_figures, quality_figures, speed_figures
 from fleetbench.report.page.spec import Figure, Scales
 from fleetbench.report.result import Row
 
@@ -27,6 +27,7 @@ def figures(scales: Scales) -> list[Figure]:
         speed_figures.best(scales),
         speed_figures.speed(scales),
         quality_figures.trade(scales),
+        parity_figures.parity(),
         quality_figures.accuracy(scales),
         quality_figures.divergence(scales),
         speed_figures.heat(scales),

@@ -14,6 +14,7 @@ from fleetbench.report.filters import ALL, Filters
 from fleetbench.report.page import evidence, quality
 from fleetbench.report.page.cells import MOST_CELLS, speed_cells, thin
 from fleetbench.report.page.labels import Part, recipe_order, with_names, with_panels
+from fleetbench.report.page.parity import parity
 from fleetbench.report.result import Row
 
 _PLACE = (Part(name="model"), Part(name="engine"), Part(name="run"))
@@ -65,12 +66,15 @@ def gather(
     connection.execute(f"SET VARIABLE unproven = {unproven}")
     every_cell = speed_cells(connection, runs)
     answers, divergence = quality.accuracy(connection, runs), quality.divergence(connection, runs)
+    verdicts = parity(connection, runs)
     drift = drift_panel(connection, runs)
     order = recipe_order(every_cell, answers, divergence)
     thinned = thin(every_cell, most_cells)
     tables: dict[str, Sequence[Row]] = {
         "cells": _cells(thinned.rows),
         "accuracy": _of_category(answers),
+        "parity": _of_category([row for row in verdicts if row["category"] != "all"]),
+        "verdicts": with_names([row for row in verdicts if row["category"] == "all"]),
         "divergence": _of_model(divergence),
         "trade": _traded(quality.trade(every_cell, answers)),
         "coverage": _of_run(with_names(evidence.coverage(connection))),

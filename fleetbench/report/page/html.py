@@ -30,7 +30,7 @@ MOST_TITLED = 3
 """Runs that the title names."""
 SECTIONS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("speed", "Speed", ("pareto", "best", "speed", "heat"), ("within_slo", "speeds")),
-    ("quality", "Quality", ("trade", "accuracy", "divergence"), ("answers", "divergences")),
+    ("quality", "Quality", ("trade", "parity", "accuracy", "divergence"), ("verdicts", "answers", "divergences")),
     ("latency", "Latency", ("ttft", "itl"), ("latencies",)),
     ("energy", "Energy and cost", ("energy", "cost"), ("prices",)),
     ("coverage", "Coverage and failures", ("coverage",), ("failures", "refusals")),
@@ -82,6 +82,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         ),
     ),
     "accuracy": (*_FACETS, "suite", "category", "right", "right_low", "right_high", "n"),
+    "parity": (*_FACETS, "category", "verdict", "loss", "loss_low", "loss_high", "margin", "n"),
     "divergence": (*_FACETS, "suite", "reference_name", "kl", "kl_low", "kl_high", "kl_se", "top1", "positions"),
     "trade": (
         *_FACETS,

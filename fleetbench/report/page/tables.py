@@ -136,6 +136,18 @@ TABLES: tuple[Table, ...] = (
         without="No SLO was asked for.",
     ),
     Table(
+        name="verdicts",
+        title="Verdicts of the parity gate",
+        dataset="verdicts",
+        columns=(
+            *_WHERE,
+            *_columns(("suite", "suite"), ("verdict", "verdict"), ("n", "items", "count"), ("why", "why", SENTENCE)),
+        ),
+        says="PASS: in every category the drop is shown to be below the margin.",
+        needs=("verdict",),
+        without="No recipe's quality was judged against a reference.",
+    ),
+    Table(
         name="answers",
         title="Right answers",
         dataset="accuracy",

@@ -19,10 +19,13 @@ from fleetbench.fleet.launch.job import LaunchJob
 from fleetbench.fleet.launch.work import run_launch
 from fleetbench.fleet.planning import plan_here
 from fleetbench.fleet.submission import record_plan
+from fleetbench.judge.parity.gate import gate
+from fleetbench.judge.parity.verdict import Verdict
 from fleetbench.matrix.types import Effort, Limits, Outcome, Warmup
 from fleetbench.plan.events import LaunchEnded, LaunchEvent, SessionUp, TrialEnded, TrialStarted
 from fleetbench.store.commit import Warehouse
 from fleetbench.store.connection import connect
+from fleetbench.store.verdicts import Judged, judge_run
 from tests.small import job_of, planned, write_matrix
 
 pytestmark = pytest.mark.engine
@@ -60,7 +63,7 @@ def column(job: LaunchJob, sql: str) -> list[object]:
 def test_a_launch_measures_every_trial_and_commits_it(job: LaunchJob) -> None:
     events = list(run_launch(job))
     assert isinstance(events[0], SessionUp)
-    assert outcomes(events) == [Outcome.OK] * 3
+    assert outcomes(events) == [Outcome.OK] * 4
     last = events[-1]
     assert isinstance(last, LaunchEnded)
     assert last.outcome is Outcome.OK
@@ -191,10 +194,10 @@ def test_a_full_disk_loses_the_trial_by_name_and_the_others_go_on(job: LaunchJob
         for event in run_launch(job):
             fill(isinstance(event, TrialStarted) and not outcomes(events))
             events.append(event)
-    assert outcomes(events) == [Outcome.LOST, Outcome.OK, Outcome.OK]
+    assert outcomes(events) == [Outcome.LOST, Outcome.OK, Outcome.OK, Outcome.OK]
     lost = next(event for event in events if isinstance(event, TrialEnded))
     assert "no room left" in str(lost.reason)
-    assert len(Warehouse(kept(job)).committed(job.run_id)) == 2
+    assert len(Warehouse(kept(job)).committed(job.run_id)) == 3
 
 
 @contextmanager
@@ -220,13 +223,26 @@ def test_two_bits_are_measurably_worse_than_the_reference_and_eight_are_not(
     warehouse.create()
     record_plan(plan.plan, warehouse)
     for launch in plan.plan.launches:
-        assert outcomes(list(run_launch(job_of(plan, launch, warehouse=warehouse.root, cache=artifact_cache)))) == [
-            Outcome.OK
-        ]
+        asked = 2 if launch.recipe.name == "f16" else 1
+        ended = outcomes(list(run_launch(job_of(plan, launch, warehouse=warehouse.root, cache=artifact_cache))))
+        assert ended == [Outcome.OK] * asked
     with connect(warehouse.root) as connection:
         kl = dict(connection.execute("SELECT recipe, kl_mean_nat FROM kl").fetchall())
+        found = {one.candidate.facts["recipe"]: one for one in judge_run(connection, plan.plan.run_id)}
     assert kl["q8_0"] < 0.005
     assert kl["q2_k"] > 0.02
+    assert found["q8_0"].judgement.verdict is not Verdict.BLOCK
+    assert found["q2_k"].judgement.verdict is not Verdict.PASS
+    assert gate_itself(found["q2_k"]) == dict.fromkeys(found["q2_k"].judgement.churn, 0.0)
+
+
+def gate_itself(judged: Judged) -> dict[str, float]:
+    """The drop of the reference's second run against the first: its engine is deterministic."""
+    assert judged.contract is not None
+    assert judged.reference is not None
+    runs = judged.reference.runs
+    assert len(runs) == judged.contract.runs == 2
+    return {category: one.drop for category, one in gate(judged.contract, runs, runs[1:]).categories.items()}
 
 
 def test_an_attempt_that_is_committed_already_is_not_said_to_be_kept(job: LaunchJob) -> None:
