@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -78,6 +79,9 @@ class Moment(click.ParamType[datetime]):
 _DAY = len("2026-11-30")
 
 
+_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:/")
+
+
 class Folder(click.ParamType[Path]):
     """A folder that need not be there yet; DuckDB wants its name as UTF-8."""
 
@@ -88,6 +92,10 @@ class Folder(click.ParamType[Path]):
         if is_bucket(text):
             self.fail(
                 "this command works in a folder; bench and import write to s3://, and all that reads does.", param, ctx
+            )
+        if _URL.match(text):
+            self.fail(
+                f"{text!r} is no folder: give a path, or s3://BUCKET/PREFIX where a bucket may stand.", param, ctx
             )
         folder = Path(text)
         try:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fleetbench.report.filters import Filters
     from fleetbench.store.url import BucketUrl
 
+STDOUT = "-"
 EPILOG = """\b
 Examples:
   fleetbench report --output report.html
@@ -23,7 +24,10 @@ Examples:
 @click.command(epilog=EPILOG)
 @click.argument("run", nargs=-1, metavar="[RUN]...")
 @click.option(
-    "--output", type=click.Path(path_type=Path), metavar="FILE", help="The HTML file; one that is there is replaced."
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The HTML file; one that is there is replaced; - is stdout.",
 )
 @click.option("--png", type=click.Path(path_type=Path), metavar="DIR", help="A folder for each figure as a picture.")
 @click.option("--unproven", is_flag=True, help="Call recipes the best whose quality is not shown to hold, too.")
@@ -57,7 +61,7 @@ def report(
     from fleetbench.store.connection import connect
     from fleetbench.store.mirror import local
 
-    if output is not None:
+    if output is not None and str(output) != STDOUT:
         place.check(output, "--output")
     if png is not None:
         place.folder(png, "--png")
@@ -66,8 +70,11 @@ def report(
     if output is not None:
         made = Made(version=__version__, at=datetime.now(UTC), warehouse=str(warehouse))
         page = html(gathered, made).encode("utf-8", "replace")
-        place.replace(output, page, "--output")
-        click.echo(f"{output}: {len(page) / 1e6:.1f} MB, open it in a browser")
+        if str(output) == STDOUT:
+            click.echo(page, nl=False)
+        else:
+            place.replace(output, page, "--output")
+            click.echo(f"{output}: {len(page) / 1e6:.1f} MB, open it in a browser")
     if png is not None:
         written = 0
         for name, picture in pictures(gathered):

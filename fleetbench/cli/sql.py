@@ -104,13 +104,13 @@ def _described(connection: duckdb.DuckDBPyConnection, view: str | None) -> pa.Ta
 
 def _read(file: Path) -> tuple[str, str]:
     """The text of a file, and its name for messages."""
-    if str(file) == STDIN:
-        return sys.stdin.read(), "standard input"
+    named = "standard input" if str(file) == STDIN else str(file)
     try:
-        return file.read_text(encoding="utf-8"), str(file)
+        data = sys.stdin.buffer.read() if str(file) == STDIN else file.read_bytes()
+        return data.decode("utf-8-sig"), named
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise InputError((f"{file} cannot be read: {why}",)) from error
+        raise InputError((f"{named} cannot be read: {why}",)) from error
 
 
 def _answers(connection: duckdb.DuckDBPyConnection, text: str, source: str | None) -> list[pa.Table]:

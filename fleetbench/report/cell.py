@@ -24,12 +24,18 @@ def shown(value: object) -> str:  # noqa: PLR0911 - one line a type
             return "yes" if value else "no"
         case int():
             return str(value)
+        case decimal.Decimal() if value.is_finite() and value == value.to_integral_value():
+            return str(int(value))
         case float() | decimal.Decimal():
             return _number(float(value))
         case dt.datetime():
             return value.isoformat(sep=" ", timespec="seconds")
+        case tuple() if hasattr(value, "nanoseconds"):  # an interval
+            return ", ".join(f"{getattr(value, name)} {name}" for name in ("months", "days", "nanoseconds"))
         case list() | tuple():
             return ", ".join(shown(part) for part in value)
+        case bytes():
+            return value.hex()
         case _:
             return _plain(str(value))
 
@@ -82,6 +88,8 @@ def written(value: object) -> object:  # noqa: PLR0911 - one line a type
             return value if math.isfinite(value) else None
         case dt.date() | dt.time():
             return value.isoformat()
+        case tuple() if hasattr(value, "nanoseconds"):
+            return shown(value)
         case list() | tuple():
             return [written(part) for part in value]
         case dict():

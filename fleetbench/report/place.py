@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from pathlib import Path
 
@@ -15,9 +16,13 @@ def check(path: Path, option: str) -> None:
     Raises:
         InputError: it is a folder or a device, or its folder is not there or not writable.
     """
-    if path.is_dir():
+    try:
+        is_folder, is_other = path.is_dir(), path.exists() and not path.is_file()
+    except OSError as error:
+        raise InputError((f"{option} {str(path)[:60]}...: {error.strerror or error}: name another",)) from error
+    if is_folder:
         raise InputError((f"{option} {path}: is a folder: name a file in it",))
-    if path.exists() and not path.is_file():
+    if is_other:
         raise InputError((f"{option} {path}: is no file that could be replaced: name another",))
     if not path.parent.is_dir():
         raise InputError((f"{option} {path}: there is no folder {path.parent}: make it first",))
@@ -46,7 +51,7 @@ def replace(path: Path, content: bytes, option: str) -> None:
         InputError: no room, no rights; what was there is as it was.
     """
     target = path.resolve()
-    beside = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    beside = target.with_name(f".{os.getpid()}-{hashlib.sha256(target.name.encode()).hexdigest()[:8]}.tmp")
     try:
         try:
             beside.write_bytes(content)

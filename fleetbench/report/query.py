@@ -84,8 +84,17 @@ def fetch(connection: duckdb.DuckDBPyConnection, asked: Asked) -> pa.Table:
 
 def result_of(rows: pa.Table) -> Result:
     """Rows as a result; of two columns with one name the later is called `name_1`."""
-    values = [column.to_pylist() for column in rows.columns]
+    values = [_values(name, column) for name, column in zip(rows.column_names, rows.columns, strict=True)]
     return Result(columns=_unique(tuple(rows.column_names)), rows=tuple(zip(*values, strict=True)))
+
+
+def _values(name: str, column: pa.ChunkedArray) -> list[object]:
+    try:
+        return list(column.to_pylist())
+    except (OverflowError, ValueError) as error:  # times beyond what Python has
+        raise InputError(
+            (f"column {name} holds what cannot be shown ({error}): cast it, CAST({name} AS VARCHAR)",)
+        ) from error
 
 
 def sentence(error: duckdb.Error) -> str:

@@ -46,7 +46,7 @@ def parsed(text: str) -> Path | BucketUrl:
     if {"@", ":"} & set(bucket):  # not repeated: it may be a key and its secret
         raise InputError(("s3:// is followed by no bucket alone: credentials go into AWS_PROFILE or the like",))
     if not _BUCKET.fullmatch(bucket):
-        raise InputError((f"{bucket!r} is no name of a bucket: letters, digits and ._- it has, 3 or more",))
+        raise InputError((f"{bucket!r} is no name of a bucket: that has 3 to 255 letters, digits and ._-",))
     if {".", ".."} & set(parts) or "?" in prefix or "#" in prefix:
         raise InputError((f"s3://{bucket}: a prefix is names with a slash between them, without . .. ? #",))
     return BucketUrl(bucket, "/".join(parts))

@@ -8,6 +8,7 @@ import pytest
 
 from fleetbench.store.commit import Warehouse
 from tests.cli.inside import inside
+from tests.cli.shell import fleetbench
 from tests.report import fleet
 from tests.samples import START, Lab
 
@@ -83,3 +84,15 @@ def test_an_empty_warehouse_says_what_to_do(tmp_path: Path) -> None:
     assert said.code == 2
     assert "submit a matrix first" in said.err
     assert not (tmp_path / "report.html").exists()
+
+
+def test_a_dash_is_the_standard_output_and_too_long_a_name_is_a_sentence(folder: Path) -> None:
+    said = fleetbench("report", "--output", "-", "--warehouse", str(folder / "warehouse"), folder=folder)
+    assert said.out.startswith("<!DOCTYPE html>")
+    assert not (folder / "-").exists()
+    said = inside("report", "--output", "x" * 300, folder=folder)
+    assert said.code == 2
+    assert "File name too long" in " ".join(said.err.split())
+    name = "y" * 250
+    assert inside("report", "--output", name, folder=folder).code == 0
+    (folder / name).unlink()

@@ -213,3 +213,13 @@ def test_its_help_has_examples(folder: Path) -> None:
     said = fleetbench("sql", "--help", folder=folder)
     assert "--describe cells" in said.out
     assert max(map(len, said.out.splitlines())) <= 80
+
+
+def test_what_is_piped_in_and_is_no_text_is_a_mistake(folder: Path) -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "fleetbench", "sql", "--warehouse", str(folder / "warehouse")],
+        input=b"\xff\xfe",
+        capture_output=True,
+        check=False,
+    )
+    assert (said.returncode, said.stderr.decode()) == (2, "error: standard input cannot be read: it is not UTF-8\n")

@@ -85,3 +85,9 @@ def test_a_column_may_be_called_copy(tmp_path: Path) -> None:
     with connect(tmp_path) as connection:
         (asked,) = statements(connection, "SELECT copy FROM (SELECT 'COPY x' AS copy)")
         assert fetch(connection, asked).to_pylist() == [{"copy": "COPY x"}]
+
+
+@pytest.mark.parametrize("sql", ["SELECT DATE '290000-01-01' AS d", "SELECT 'infinity'::TIMESTAMP AS d"])
+def test_times_that_python_lacks_are_named_with_what_to_do(tmp_path: Path, sql: str) -> None:
+    with connect(tmp_path) as connection, pytest.raises(InputError, match=r"column d holds .*CAST\(d AS VARCHAR\)"):
+        query(connection, sql)

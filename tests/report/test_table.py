@@ -7,6 +7,7 @@ import json
 import math
 from decimal import Decimal
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -150,3 +151,17 @@ def test_people_see_lines_and_notes_and_programs_see_every_column() -> None:
     assert said[0]["rows"][0] == {"recipe": "f16", "tok_s": 171.96}
     assert [panel["name"] for panel in said] == ["speed", "drift"]
     assert "### Speed\n\n| recipe |" in panels(PANEL, LINE, fmt="markdown")
+
+
+@pytest.mark.parametrize(
+    ("value", "table", "csv"),
+    [
+        (Decimal(2**127 - 1), str(2**127 - 1), str(2**127 - 1)),
+        (b"\x05\xfd", "05fd", "05fd"),
+        (pa.MonthDayNano((1, 2, 3)), "1 months, 2 days, 3 nanoseconds", '"1 months, 2 days, 3 nanoseconds"'),
+    ],
+)
+def test_values_of_rare_types_are_what_they_are(value: object, table: str, csv: str) -> None:
+    result = Result(columns=("a",), rows=((value,),))
+    assert written(result, "table").split("\n")[1].strip() == table
+    assert written(result, "csv") == f"a\n{csv}\n"
