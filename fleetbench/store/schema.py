@@ -158,6 +158,7 @@ TRIALS = pa.schema(
         field("output_tok", pa.int32(), "output length, exact", unit="tok"),
         field("suite", pa.string(), "quality suite and version"),
         field("seed", pa.int64(), "of prompts and items", unit="id"),
+        field("conditions", pa.string(), "JSON: what else an imported result was measured under; NULL of our own"),
         field("node", pa.string(), "host name"),
         field("started_at", STAMP, "", unit="UTC"),
         field("clock_wall_ns", pa.int64(), "wall clock of the pair that joins processes", unit="ns"),

@@ -189,3 +189,15 @@ def test_a_reference_that_is_there_twice_gives_no_ratio(tmp_path: Path) -> None:
     ]
     ask = asking(built(tmp_path, [run_row(reference="bf16")], trials))
     assert [row["speedup_ratio"] for row in ask("FROM cmp_recipe WHERE recipe = 'fp8'")] == [None]
+
+
+def test_what_was_measured_under_other_conditions_is_no_equal_work(tmp_path: Path) -> None:
+    apart, together = json.dumps({"disagg": "true"}), json.dumps({"disagg": "false"})
+    trials = [
+        *cell("fp8", 100.0, conditions=apart),
+        *cell("fp8", 120.0, hardware="b200", conditions=together),
+        *cell("fp8", 150.0, hardware="mi300x", conditions=apart),
+    ]
+    ask = asking(built(tmp_path, [run_row()], trials))
+    pairs = {(row["hardware"], row["other_hardware"]) for row in ask("FROM cmp_hardware")}
+    assert pairs == {("h100", "mi300x"), ("mi300x", "h100")}

@@ -8,7 +8,8 @@
 --     NULL where no matrix has it, as of imported runs. Two cells must agree in it as well, or where one has none, in
 --     the recipe's name: the macro same_recipe.
 --   parallel_key: degrees; where they are unknown, origin and number of GPUs.
---   load_key: batch or rate with its arrivals, context, output. shape_key: context and output alone.
+--   load_key: batch or rate with its arrivals, context, output, and the conditions of imported ones. shape_key: context
+--     and output alone.
 --   release: the engine's version without the build's label (after +).
 -- place: a number of its own, to join on. latest: the same cell (cell_id) was not measured later in another run (where
 -- nobody knows when, its run not submitted later).
@@ -68,7 +69,7 @@ SELECT
             THEN
                 concat_ws(
                     '|', coalesce(CAST(c.batch AS VARCHAR), 'open'), coalesce(CAST(c.rate_per_s AS VARCHAR), 'closed'),
-                    CASE WHEN c.rate_per_s IS NOT NULL THEN s.arrivals END, c.context_tok, c.output_tok
+                    CASE WHEN c.rate_per_s IS NOT NULL THEN s.arrivals END, c.context_tok, c.output_tok, c.conditions
                 )
     END AS load_key,
     CASE

@@ -50,6 +50,7 @@ SELECT
     t.output_tok,
     t.suite,
     t.seed,
+    t.conditions,
     c.trials,
     c.trials_not_ok,
     c.output_tok_s,

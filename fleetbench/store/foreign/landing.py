@@ -111,6 +111,7 @@ class _Harvest:
                 **key,
                 **axes,
                 "cell_id": cell_id,
+                "conditions": canonical(conditions) if (conditions := _texts(record.conditions)) else None,
                 "launch_id": launch_id,
                 "repeat": repeat,
             }
