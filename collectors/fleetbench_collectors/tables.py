@@ -113,13 +113,14 @@ QUALITY_ITEMS = pa.schema(
         *TRIAL_KEY,
         field("item_id", pa.string(), "the same item in every recipe and run", required=True),
         field("suite", pa.string(), "suite and version", required=True),
-        field("category", pa.string(), "facts, addition, json, tool_call, copy or needle", required=True),
+        field("category", pa.string(), "of the suite: needle, tool_call, ...", required=True),
         field("stratum", pa.string(), "difficulty within the category"),
         field("cluster", pa.string(), "items of one cluster share a prompt and are not independent", required=True),
         field("context_tok", pa.int32(), "prompt length", unit="tok", required=True),
         field("correct", pa.bool_(), "exact match after strict scoring; NULL where no answer came"),
         field("expected", pa.string(), "the right answer", required=True),
         field("answer", pa.string(), "what the model said"),
+        field("degenerate", pa.string(), "nan, empty, garbage, flood or loop; NULL for none of them"),
     ]
 )
 

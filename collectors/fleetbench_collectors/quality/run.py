@@ -17,6 +17,8 @@ from fleetbench_collectors import tables
 from fleetbench_collectors.failure import WorkerFailure
 from fleetbench_collectors.quality import positions, score, suite, tasks
 from fleetbench_collectors.quality.client import Client, RequestRefusedError
+from fleetbench_collectors.quality.general import item as general_item
+from fleetbench_collectors.quality.general import run as general
 from fleetbench_collectors.quality.spec import QualitySpec
 from fleetbench_collectors.quality.suite import Item
 
@@ -38,6 +40,8 @@ def run(spec: dict[str, Any]) -> dict[str, Any]:
         WorkerFailure: a wrong specification, an engine that is gone, silent or holds another model.
     """
     ask = QualitySpec.from_json(spec)
+    if ask.suite == general_item.NAME:
+        return general.run(ask)
     items = suite.embedded(ask.items, ask.seed)
     engine = _preflight(ask)
     lanes = min(ask.parallel, engine.slots)

@@ -9,8 +9,11 @@ from typing import Any
 
 from fleetbench_collectors.failure import WorkerFailure
 from fleetbench_collectors.quality import suite
+from fleetbench_collectors.quality.general import item
+from fleetbench_collectors.quality.general import suite as general
 
 _MAX_PARALLEL = 256
+_MAX_ITEMS = {suite.NAME: suite.MAX_ITEMS, item.NAME: general.MAX_ITEMS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +69,10 @@ def _fits(kind: str, value: Any) -> bool:
 
 
 def _out_of_range(values: Mapping[str, Any]) -> list[str]:
+    most = _MAX_ITEMS.get(values["suite"])
     checks = {
-        f"suite is {values['suite']!r}, but only {suite.NAME!r} is known": values["suite"] == suite.NAME,
-        f"items must be 1 to {suite.MAX_ITEMS}": 1 <= values["items"] <= suite.MAX_ITEMS,
+        f"suite is {values['suite']!r}, but only {' and '.join(_MAX_ITEMS)} are known": most is not None,
+        f"items must be 1 to {most}": most is None or 1 <= values["items"] <= most,
         f"parallel must be 1 to {_MAX_PARALLEL}": 1 <= values["parallel"] <= _MAX_PARALLEL,
         "positions must not be negative": values["positions"] >= 0,
         "attempt must not be negative": values["attempt"] >= 0,

@@ -33,7 +33,7 @@ def test_a_whole_specification_is_taken_with_its_defaults() -> None:
         ({"items": 0}, "items must be 1 to 500"),
         ({"items": "10"}, "items is '10', but must be a whole number"),
         ({"items": True}, "items is True"),
-        ({"suite": "mmlu"}, "only 'embedded' is known"),
+        ({"suite": "mmlu"}, "only embedded and general are known"),
         ({"parallel": 0}, "parallel must be"),
         ({"positions": -1}, "positions must not be negative"),
         ({"request_timeout_s": 0}, "request_timeout_s must be"),
