@@ -46,7 +46,7 @@ RUNS = pa.schema(
         field("trials", pa.int32(), "trials planned", unit="count", required=True),
         field("origin", pa.string(), "fleetbench, or the format that it was imported from", required=True),
         field("source", pa.string(), "file that it was imported from; NULL where it was measured by fleetbench"),
-        field("source_sha256", pa.string(), "of that file"),
+        field("source_sha256", pa.string(), "of that file's content, unpacked"),
         field("licence", pa.string(), "under which its publisher gives it, as far as it says"),
         field("unmapped", pa.list_(pa.string()), "names in it that the catalog does not know, kept as they are"),
     ]

@@ -17,6 +17,7 @@ from fleetbench import __version__
 from fleetbench.matrix.identity import canonical, digest
 from fleetbench.origin import NO_REFERENCE
 from fleetbench.store.commit import Warehouse
+from fleetbench.store.foreign.document import data
 from fleetbench.store.foreign.figures import beside, recomputed, requests_table
 from fleetbench.store.foreign.names import UNKNOWN, Names
 from fleetbench.store.foreign.record import Axis, ForeignError, Reader, Record, Said
@@ -55,7 +56,7 @@ class Landed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where a file is from: its format, its name or the address that the user gives, its hash, and its licence."""
+    """Where a file is from: format, its name or the address that the user gives, its content's hash, licence."""
 
     form: str
     source: str
@@ -159,7 +160,10 @@ def import_file(
         StoreError: the warehouse cannot be written.
     """
     origin = Origin(
-        form=reader.name, source=source or path.name, sha256=_sha256(path), licence=licence or reader.licence
+        form=reader.name,
+        source=source or path.name,
+        sha256=hashlib.sha256(data(path)).hexdigest(),
+        licence=licence or reader.licence,
     )
     if there := warehouse.committed(origin.run_id):
         said = {"source": source, "licence": licence, **given}
@@ -178,16 +182,6 @@ def import_file(
     if not warehouse.commit_trials(harvest.trials, measured):  # another import of it was quicker
         return Landed(run_id=landed.run_id, run=landed.run, records=landed.records, already=True)
     return landed
-
-
-def _sha256(path: Path) -> str:
-    try:
-        if path.exists() and not path.is_file():
-            raise ForeignError("", "it is no regular file")
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ForeignError("", f"it cannot be read: {error.strerror}") from error
 
 
 def _stem(path: Path) -> str:

@@ -63,6 +63,15 @@ def test_the_same_file_twice_changes_nothing(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in made.root.rglob("*.parquet")} == before
 
 
+def test_the_same_content_packed_changes_nothing(tmp_path: Path) -> None:
+    made = warehouse(tmp_path)
+    packed = tmp_path / "packed.csv.gz"
+    packed.write_bytes(gzip.compress(SILICON.read_bytes()))
+    first = import_file(SILICON, AiConfigurator(), made)
+    again = import_file(packed, AiConfigurator(), made)
+    assert (again.already, again.run_id) == (True, first.run_id)
+
+
 def test_the_same_file_after_a_compaction_changes_nothing(tmp_path: Path) -> None:
     made = warehouse(tmp_path)
     import_file(DETAILED, Vllm(), made)
