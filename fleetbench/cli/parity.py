@@ -116,6 +116,7 @@ def exit_code(judged: list[Judged]) -> int:
 
 def _show(place: Path | BucketUrl, run_id: str, judged: list[Judged], output: Path | None, form: str) -> None:
     from fleetbench.cli.output import show, show_panels
+    from fleetbench.report.diagnosis import diagnosis_panels, example_panels
     from fleetbench.report.export import panels_text, text_of
     from fleetbench.report.parity import parity_panels
     from fleetbench.report.place import folder, replace
@@ -124,7 +125,7 @@ def _show(place: Path | BucketUrl, run_id: str, judged: list[Judged], output: Pa
     from fleetbench.store.mirror import local
 
     with connect(local(place)) as connection:
-        panels = parity_panels(connection, run_id)
+        panels = [*parity_panels(connection, run_id), *diagnosis_panels(judged)]
         if form == "csv":
             show(query(connection, "FROM parity WHERE run_id = $run ORDER BY ALL", {"run": run_id}), form)
         else:
@@ -132,7 +133,7 @@ def _show(place: Path | BucketUrl, run_id: str, judged: list[Judged], output: Pa
     if output is None:
         return
     folder(output, "--output")
-    replace(output / "summary.md", panels_text(panels), "--output")
+    replace(output / "summary.md", panels_text([*panels, *example_panels(judged)]), "--output")
     for one in judged:
         facts = one.candidate.facts
         name = re.sub(r"[^\w.-]+", "_", f"{facts['recipe']}-{facts['cell_id']}")

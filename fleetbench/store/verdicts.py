@@ -35,7 +35,8 @@ ORDER BY t.cell_id, t.outcome = 'ok' DESC, t.repeat
 """  # noqa: S608 - our own names
 _ANSWERS = """
 SELECT
-    t.cell_id, t.repeat, i.item_id, i.category, i.stratum, i.cluster, i.context_tok, i.correct, i.expected, i.answer
+    t.cell_id, t.repeat, i.item_id, i.category, i.stratum, i.cluster, i.context_tok, i.correct, i.expected, i.answer,
+    i.degenerate
 FROM quality_items AS i
 INNER JOIN good_trials AS t USING (run_id, trial_id, attempt)
 WHERE t.run_id = $run AND t.kind = 'quality' AND NOT t.random_weights

@@ -50,6 +50,9 @@ def test_the_output_folder_has_a_summary_and_the_items_of_each_recipe(lab: Lab, 
         items = list(csv.DictReader(file))
     assert (len(items), sum(item["correct"] == "false" for item in items)) == (400, 60)
     assert {item["reference_correct"] for item in items} == {"true"}
+    summary = (tmp_path / "verdicts/summary.md").read_text()
+    assert "q2_k, a hint and no finding: " in summary
+    assert summary.partition("right before, wrong now")[2].count("| facts |") == 20
     assert "| q2\\_k | BLOCK |" in (tmp_path / "verdicts/summary.md").read_text()
 
 

@@ -16,7 +16,10 @@ from fleetbench.judge.parity.verdict import Judged, Verdict, judge, noise_sigma,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What was said to an item. correct: None where no answer came; refusal: why, if somebody says."""
+    """What was said to an item.
+
+    correct: None where no answer came; refusal: why, if somebody says; degenerate: nan, empty, garbage, flood or loop.
+    """
 
     item_id: str
     category: str
@@ -27,6 +30,7 @@ class Answer:
     expected: str
     answer: str | None
     refusal: str | None = None
+    degenerate: str | None = None
 
 
 Answers = Sequence[Answer]
