@@ -114,6 +114,7 @@ def ask(root: Path) -> Iterator[Line]:
     took = _repeated(lambda: _first(root), times=3)
     yield Line(what="connecting, and the first question: all of cmp_recipe", value=_middle(took, S), unit="s")
     with connect(root) as connection:
+        connection.execute("SET VARIABLE unproven = true")  # nobody judged these recipes, and fronts leave such out
         asked = "SELECT count(*), (SELECT count(*) FROM requests), (SELECT sum(len(gaps_us)) FROM requests) FROM cells"
         ((cells, requests, gaps),) = connection.execute(asked).fetchall()
         yield Line(what="cells", value=cells, unit="")
